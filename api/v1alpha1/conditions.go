@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Condition types. Ready is always present; Reconciling and Stalled are present only when True and
+// never together, as kstatus asks.
+const (
+	ConditionReady       = "Ready"
+	ConditionReconciling = "Reconciling"
+	ConditionStalled     = "Stalled"
+	// ConditionAcknowledged is on a TrafficSplit: True when every proxy that carries the workload's
+	// traffic runs the weights of the current generation.
+	ConditionAcknowledged = "Acknowledged"
+)
+
+// Reasons of the Canary's conditions.
+const (
+	ReasonStable              = "Stable"              // Ready: the workload runs what Git says
+	ReasonProgressing         = "Progressing"         // Reconciling: a run moves
+	ReasonPromoting           = "Promoting"           // Reconciling: the handover is under way
+	ReasonRollingBack         = "RollingBack"         // Reconciling: traffic and pods go back to stable
+	ReasonRolledBack          = "RolledBack"          // Stalled: the canary was rejected
+	ReasonMetricsUnavailable  = "MetricsUnavailable"  // Reconciling: no data; the step's clock stands
+	ReasonSuspended           = "Suspended"           // Ready Unknown: spec.suspend is true
+	ReasonTargetNotFound      = "TargetNotFound"      // Stalled: spec.targetRef names nothing
+	ReasonTargetConflict      = "TargetConflict"      // Stalled: another Canary has this target
+	ReasonInvalidSpec         = "InvalidSpec"         // Stalled: a field that admission could not judge
+	ReasonWaitingForRollout   = "WaitingForRollout"   // Reconciling: an unheld rollout was in flight when the Canary came
+	ReasonInsufficientCanary  = "InsufficientCanary"  // Reconciling: canary pods do not become ready
+	ReasonWaitingForProxies   = "WaitingForProxies"   // Reconciling: proxies have not acknowledged the weights
+	ReasonBypassed            = "Bypassed"            // Reconciling: a template change was not held
+	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline
+)

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// FieldManager is the one field manager with which Sluice writes by server-side apply. Flux strips
+// managers whose name begins with "kubectl", so the name must never begin so.
+const FieldManager = "sluice-controller"
+
+// Labels and annotations that Sluice puts on objects or reads from them.
+const (
+	// LabelCanary is on a Deployment that a Canary targets; its value is the Canary's name. The
+	// admission rule that holds template changes selects Deployments by it.
+	LabelCanary = "sluice.dev/canary"
+	// LabelHold is on a Deployment that is held; its value is the name of the run that holds it.
+	// It is ignored when that run is not the Canary's current one.
+	LabelHold = "sluice.dev/hold"
+	// LabelManage with the value ManageOff, set on a Deployment in the request that unpauses it, is
+	// the recorded break-glass: admission lets template changes through unheld.
+	LabelManage = "sluice.dev/manage"
+	// LabelRevision is on ReplicaSets that a run has taken out of the Deployment's selector; its
+	// value is RevisionStable, RevisionCanary or RevisionHistory.
+	LabelRevision = "sluice.dev/revision"
+	// LabelInject on a namespace or a pod asks for the sidecar (InjectEnabled) or refuses it
+	// (InjectDisabled).
+	LabelInject = "sluice.dev/inject"
+	// AnnotationWorkload is on an injected pod: the namespace-local name of its workload.
+	AnnotationWorkload = "sluice.dev/workload"
+	// FinalizerCanary keeps a Canary until its traffic is back on stable and its hold is released.
+	FinalizerCanary = "sluice.dev/canary"
+)
+
+// Values of the labels above.
+const (
+	ManageOff       = "off"
+	InjectEnabled   = "enabled"
+	InjectDisabled  = "disabled"
+	RevisionStable  = "stable"
+	RevisionCanary  = "canary"
+	RevisionHistory = "history"
+)

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mesh is the vocabulary of the mesh as plain data: where a request may go, how it is
+// shared between revisions, who must answer. The JSON form of these structs is at once the golden
+// files of discovery, the proxy's /config_dump and what a person reads when something is odd.
+//
+// It must not act: no network, no Kubernetes, no clock, only the standard library.
+package mesh
+
+// Protocol is what is spoken on a port.
+type Protocol string
+
+// Protocols. Detect means: look at the first bytes.
+const (
+	ProtocolDetect Protocol = "detect"
+	ProtocolHTTP1  Protocol = "http1"
+	ProtocolTCP    Protocol = "tcp"
+)
+
+// Snapshot is everything that one proxy knows at one moment. It is immutable once published: a
+// request reads one snapshot from its start to its end.
+type Snapshot struct {
+	// Version is that of the newest response in force, 0 before the first.
+	Version uint64 `json:"version"`
+	// Destinations by "ip:port".
+	Destinations map[string]*Destination `json:"destinations,omitempty"`
+	Inbound      Inbound                 `json:"inbound"`
+}
+
+// Destination is where an address that an application dialled leads.
+type Destination struct {
+	// Address is "ip:port".
+	Address string `json:"address"`
+	// Unknown addresses are forwarded to as they are.
+	Unknown bool `json:"unknown,omitempty"`
+	// PodAddress is true when the address is a pod's own and not a Service's.
+	PodAddress bool       `json:"podAddress,omitempty"`
+	Service    Service    `json:"service,omitzero"`
+	Protocol   Protocol   `json:"protocol,omitempty"`
+	Endpoints  []Endpoint `json:"endpoints,omitempty"`
+	// Splits of the workloads among the endpoints.
+	Splits []Split `json:"splits,omitempty"`
+}
+
+// Service names a Service port.
+type Service struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+}
+
+// Endpoint is one pod that can answer.
+type Endpoint struct {
+	// Address is "ip:port"; among an Inbound's peers the port is 0.
+	Address string `json:"address"`
+	// Identity is the SPIFFE ID that the peer must present; empty when the pod is not meshed.
+	Identity  string `json:"identity,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Pod       string `json:"pod,omitempty"`
+	// Workload is "namespace/name"; empty when the pod has none.
+	Workload        string `json:"workload,omitempty"`
+	PodTemplateHash string `json:"podTemplateHash,omitempty"`
+	// Ready is false while the pod terminates: such endpoints serve only when nothing else is ready.
+	Ready bool `json:"ready"`
+}
+
+// Split shares requests to a workload between its revisions.
+type Split struct {
+	// Workload is "namespace/name".
+	Workload string `json:"workload"`
+	// Generation is that of the TrafficSplit.
+	Generation int64            `json:"generation"`
+	Revisions  []RevisionWeight `json:"revisions"`
+}
+
+// RevisionWeight is the share of one revision, in percent.
+type RevisionWeight struct {
+	Name            string `json:"name"`
+	PodTemplateHash string `json:"podTemplateHash"`
+	Weight          uint32 `json:"weight"`
+}
+
+// Inbound is what a proxy needs to serve its own pod.
+type Inbound struct {
+	// Workload is "namespace/name" of the pod's workload.
+	Workload        string `json:"workload,omitempty"`
+	PodTemplateHash string `json:"podTemplateHash,omitempty"`
+	// Split is set while the workload has one.
+	Split *Split `json:"split,omitempty"`
+	// Peers are the workload's other meshed pods.
+	Peers []Endpoint `json:"peers,omitempty"`
+	// Protocols of the pod's ports, where they are known.
+	Protocols map[uint16]Protocol `json:"protocols,omitempty"`
+}

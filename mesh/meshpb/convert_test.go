@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package meshpb
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+func TestDestinationRoundTrip(t *testing.T) {
+	split := mesh.Split{
+		Workload: "shop/checkout", Generation: 7,
+		Revisions: []mesh.RevisionWeight{
+			{Name: "stable", PodTemplateHash: "aaa", Weight: 75},
+			{Name: "canary", PodTemplateHash: "bbb", Weight: 25},
+		},
+	}
+	cases := map[string]*mesh.Destination{
+		"nil":     nil,
+		"unknown": {Address: "1.2.3.4:443", Unknown: true, Protocol: mesh.ProtocolDetect},
+		"service": {
+			Address:  "10.96.0.7:80",
+			Service:  mesh.Service{Namespace: "shop", Name: "checkout", Port: 80},
+			Protocol: mesh.ProtocolHTTP1,
+			Endpoints: []mesh.Endpoint{
+				{
+					Address: "10.244.0.5:8080", Identity: "spiffe://cluster.local/ns/shop/sa/checkout",
+					Namespace: "shop", Pod: "checkout-aaa-1", Workload: "shop/checkout",
+					PodTemplateHash: "aaa", Ready: true,
+				},
+				{Address: "10.244.0.6:8080", Namespace: "shop", Pod: "checkout-bbb-1"},
+			},
+			Splits: []mesh.Split{split},
+		},
+		"pod": {Address: "10.244.0.5:8080", PodAddress: true, Protocol: mesh.ProtocolTCP},
+	}
+	for name, destination := range cases {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, destination, overTheWire(t, FromDestination(destination), &Destination{}).ToMesh())
+		})
+	}
+}
+
+func TestInboundRoundTrip(t *testing.T) {
+	cases := map[string]*mesh.Inbound{
+		"nil":   nil,
+		"empty": {},
+		"whole": {
+			Workload: "shop/checkout", PodTemplateHash: "aaa",
+			Split: &mesh.Split{
+				Workload: "shop/checkout", Generation: 2,
+				Revisions: []mesh.RevisionWeight{{Name: "stable", PodTemplateHash: "aaa", Weight: 100}},
+			},
+			Peers:     []mesh.Endpoint{{Address: "10.244.0.6:0", Identity: "spiffe://cluster.local/ns/shop/sa/checkout", Ready: true}},
+			Protocols: map[uint16]mesh.Protocol{8080: mesh.ProtocolHTTP1, 5432: mesh.ProtocolTCP, 9000: mesh.ProtocolDetect},
+		},
+	}
+	for name, inbound := range cases {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, inbound, overTheWire(t, FromInbound(inbound), &Inbound{}).ToMesh())
+		})
+	}
+}
+
+func TestToMeshOfWhatANewerOrBrokenPeerSends(t *testing.T) {
+	destination := (&Destination{ServicePort: 70000, Protocol: Protocol(99)}).ToMesh()
+	require.Equal(t, &mesh.Destination{Protocol: mesh.ProtocolDetect}, destination)
+
+	inbound := (&Inbound{Protocols: map[uint32]Protocol{70000: Protocol_PROTOCOL_TCP, 80: Protocol(99)}}).ToMesh()
+	require.Equal(t, map[uint16]mesh.Protocol{80: mesh.ProtocolDetect}, inbound.Protocols)
+}
+
+// overTheWire encodes and decodes a message; a nil message stays nil.
+func overTheWire[M interface {
+	proto.Message
+	comparable
+}](t *testing.T, message, into M) M {
+	t.Helper()
+	var none M
+	if message == none {
+		return none
+	}
+	encoded, err := proto.Marshal(message)
+	require.NoError(t, err)
+	require.NoError(t, proto.Unmarshal(encoded, into))
+	return into
+}

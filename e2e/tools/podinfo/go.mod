@@ -2,7 +2,10 @@ module github.com/sluice-mesh/sluice/e2e/tools/podinfo
 
 go 1.26
 
-tool github.com/stefanprodan/podinfo/cmd/podinfo
+require (
+	github.com/stefanprodan/podinfo v1.8.1-0.20250910200901-e86405a8674e
+	go.uber.org/zap v1.27.0
+)
 
 require (
 	github.com/KyleBanks/depth v1.2.1 // indirect
@@ -38,7 +41,6 @@ require (
 	github.com/spf13/cast v1.10.0 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
 	github.com/spf13/viper v1.21.0 // indirect
-	github.com/stefanprodan/podinfo v1.8.1-0.20250910200901-e86405a8674e // indirect
 	github.com/subosito/gotenv v1.6.0 // indirect
 	github.com/swaggo/files v1.0.1 // indirect
 	github.com/swaggo/http-swagger v1.3.4 // indirect
@@ -59,7 +61,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.38.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.7.1 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	go.uber.org/zap v1.27.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.4 // indirect
 	golang.org/x/net v0.44.0 // indirect
 	golang.org/x/sys v0.36.0 // indirect

@@ -40,7 +40,7 @@ func Tools() []Tool {
 			Name: "prometheus", Module: "prometheus", Package: "github.com/prometheus/prometheus/cmd/prometheus",
 			Tags: "remove_all_sd,enable_kubernetes_sd",
 		},
-		{Name: "podinfo", Module: "podinfo", Package: "github.com/stefanprodan/podinfo/cmd/podinfo"},
+		{Name: "podinfo", Module: "podinfo", Package: "."},
 		{Name: "source-controller", Module: "source-controller", Package: "github.com/fluxcd/source-controller"},
 		{Name: "kustomize-controller", Module: "kustomize-controller", Package: "github.com/fluxcd/kustomize-controller"},
 	}

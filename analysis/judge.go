@@ -71,7 +71,11 @@ func Judge(objectives Objectives, step Step, rounds []Round, now time.Time) Judg
 		judgement.Canary = judgement.Canary.plus(round.Canary)
 		judgement.Stable = judgement.Stable.plus(round.Stable)
 	}
-	if problem := objectives.problem(); problem != "" {
+	problem := objectives.problem()
+	if step.Weight < 1 || step.Weight > 100 {
+		problem = fmt.Sprintf("the step's weight of %d %% is not between 1 and 100", step.Weight)
+	}
+	if problem != "" {
 		judgement.Reason = problem + "; nothing was decided"
 		return judgement
 	}

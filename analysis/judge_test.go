@@ -139,6 +139,10 @@ func TestJudge(t *testing.T) {
 			reason: "not enough evidence yet",
 		},
 		{
+			name: "weight above 100", step: Step{StartedAt: start, Weight: 101}, rounds: good, verdict: VerdictHold,
+			reason: "the step's weight of 101 % is not between 1 and 100; nothing was decided",
+		},
+		{
 			name: "success rate of 100 %", step: first, rounds: good, verdict: VerdictHold, objectives: Objectives{SuccessRate: 100},
 			reason: "the success rate 100 is no percentage above 0 and below 100; nothing was decided",
 		},

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flux
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Source is one path of one repository to sync.
+type Source struct {
+	// Name of the GitRepository and the Kustomization.
+	Name   string
+	URL    string
+	Branch string
+	Path   string
+	// Interval of both, with pruning on; 10 s when 0.
+	Interval time.Duration
+}
+
+var (
+	gitRepository = schema.GroupVersionKind{Group: "source.toolkit.fluxcd.io", Version: "v1", Kind: "GitRepository"}
+	kustomization = schema.GroupVersionKind{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Kind: "Kustomization"}
+)
+
+// Sync makes Flux sync a source.
+func (f *Flux) Sync(ctx context.Context, source Source) error {
+	if source.Interval == 0 {
+		source.Interval = 10 * time.Second
+	}
+	_, err := f.applier.Apply(ctx, fmt.Appendf(nil, `
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata:
+  name: %[1]s
+  namespace: %[2]s
+spec:
+  interval: %[3]s
+  url: %[4]s
+  ref:
+    branch: %[5]s
+---
+apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: %[1]s
+  namespace: %[2]s
+spec:
+  interval: %[3]s
+  retryInterval: %[3]s
+  timeout: 1m
+  prune: true
+  path: ./%[6]s
+  sourceRef:
+    kind: GitRepository
+    name: %[1]s
+`, source.Name, Namespace, source.Interval, source.URL, source.Branch, source.Path))
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", source.Name, err)
+	}
+	return nil
+}
+
+// Poke makes Flux look at Git now instead of at the next interval. The Kustomization follows the
+// GitRepository by itself.
+func (f *Flux) Poke(ctx context.Context, name string) error {
+	return f.request(ctx, gitRepository, name)
+}
+
+// Reapply makes Flux compare the cluster with what it has fetched last, as it does every interval.
+func (f *Flux) Reapply(ctx context.Context, name string) error {
+	return f.request(ctx, kustomization, name)
+}
+
+func (f *Flux) request(ctx context.Context, kind schema.GroupVersionKind, name string) error {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(kind)
+	object.SetNamespace(Namespace)
+	object.SetName(name)
+	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":%q}}}`, time.Now().Format(time.RFC3339Nano))
+	if err := f.applier.Client().Patch(ctx, object, client.RawPatch("application/merge-patch+json", patch)); err != nil {
+		return fmt.Errorf("ask Flux to reconcile %s %s: %w", kind.Kind, name, err)
+	}
+	return nil
+}
+
+// Applied is the commit that Flux has applied last, empty before the first, and what it says of
+// its state.
+func (f *Flux) Applied(ctx context.Context, name string) (commit, message string, err error) {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(kustomization)
+	if err := f.applier.Client().Get(ctx, client.ObjectKey{Namespace: Namespace, Name: name}, object); err != nil {
+		return "", "", fmt.Errorf("read Kustomization %s: %w", name, err)
+	}
+	revision, _, _ := unstructured.NestedString(object.Object, "status", "lastAppliedRevision")
+	_, commit, _ = strings.Cut(revision, "@sha1:")
+	conditions, _, _ := unstructured.NestedSlice(object.Object, "status", "conditions")
+	for _, entry := range conditions {
+		condition, ok := entry.(map[string]any)
+		if ok && condition["type"] == "Ready" {
+			message, _ = condition["message"].(string)
+		}
+	}
+	return commit, message, nil
+}
+
+// AwaitApplied pokes Flux and returns when it has applied a commit.
+func (f *Flux) AwaitApplied(ctx context.Context, name, commit string) error {
+	if err := f.Poke(ctx, name); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		applied, message, err := f.Applied(ctx, name)
+		if err != nil {
+			return err
+		}
+		if applied == commit {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until Flux has applied %s: %w (it says: %s)", commit, context.Cause(ctx), message)
+		case <-ticker.C:
+		}
+	}
+}

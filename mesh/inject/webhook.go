@@ -18,8 +18,11 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// WebhookPath is where the API server calls the injector.
-const WebhookPath = "/inject"
+// Where the API server calls the injector, and the name of the configuration that makes it do so.
+const (
+	WebhookPath          = "/inject"
+	WebhookConfiguration = "sluice-injector"
+)
 
 // Webhook answers the API server's question what to do with a pod that is being created.
 type Webhook struct {
@@ -29,7 +32,10 @@ type Webhook struct {
 	Config func() Config
 }
 
+// The caBundle of the injector's own configuration is filled in at run time.
+//
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get;list;watch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingwebhookconfigurations,resourceNames=sluice-injector,verbs=get;patch
 
 // Handle implements admission.Handler.
 func (w *Webhook) Handle(ctx context.Context, request admission.Request) admission.Response {

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build harness
+
+package config_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluice-mesh/sluice/config"
+	"github.com/sluice-mesh/sluice/e2e/harness"
+)
+
+var cluster *harness.Harness
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Options{}, &cluster)) }
+
+// newClient returns a client for a server that has the definitions.
+func newClient(t *testing.T) client.Client {
+	t.Helper()
+	definitions, err := fs.Sub(config.FS, "crd")
+	require.NoError(t, err)
+	require.NoError(t, harness.InstallCRDs(t.Context(), cluster.Config, definitions))
+	made, err := client.New(cluster.Config, client.Options{})
+	require.NoError(t, err)
+	return client.WithFieldValidation(made, metav1.FieldValidationStrict)
+}
+
+// TestDefinitionsRefuse: each bad object is refused with a message that names the field and says
+// what to write instead, and each good one beside it is taken.
+func TestDefinitionsRefuse(t *testing.T) {
+	cluster := newClient(t)
+	for name, test := range map[string]struct {
+		kind, spec string
+		want       string
+	}{
+		"shortest": {kind: "Canary", spec: `{targetRef: {name: a}}`},
+		"no target": {kind: "Canary", spec: `{}`,
+			want: "spec.targetRef: Required value"},
+		"empty target name": {kind: "Canary", spec: `{targetRef: {name: ""}}`,
+			want: "spec.targetRef.name"},
+		"target kind": {kind: "Canary", spec: `{targetRef: {kind: Pod, name: a}}`,
+			want: `spec.targetRef.kind: Unsupported value: "Pod": supported values: "Deployment"`},
+		"unknown field": {kind: "Canary", spec: `{targetRef: {name: a}, stepz: []}`,
+			want: `unknown field "spec.stepz"`},
+		"steps ascend": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 1, hold: 5s}, {weight: 50}, {weight: 100}]}`},
+		"steps do not ascend": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 50}, {weight: 20}, {weight: 100}]}`,
+			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once"},
+		"a weight twice": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 50}, {weight: 50}, {weight: 100}]}`,
+			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once"},
+		"last step not 100": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 5}, {weight: 50}]}`,
+			want: "spec.steps: the last step must have weight 100; append {weight: 100, hold: 10m}"},
+		"no steps": {kind: "Canary", spec: `{targetRef: {name: a}, steps: []}`,
+			want: "spec.steps"},
+		"weight 0": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 0}, {weight: 100}]}`,
+			want: "spec.steps[0].weight"},
+		"weight 101": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 101}]}`,
+			want: "spec.steps[0].weight"},
+		"success rate as a number":   {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: 95}}`},
+		"success rate as a string":   {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "99"}}`},
+		"success rate as a fraction": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "99.95"}}`},
+		"success rate 0": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: 0}}`,
+			want: `spec.gate.successRate: write a percentage above 0 and below 100, such as 99 or "99.9"`},
+		"success rate 100": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: 100}}`,
+			want: `spec.gate.successRate: write a percentage above 0 and below 100, such as 99 or "99.9"`},
+		"success rate 100 as a string": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "100"}}`,
+			want: `spec.gate.successRate: write a percentage above 0 and below 100, such as 99 or "99.9"`},
+		"success rate with a sign": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "99%"}}`,
+			want: `spec.gate.successRate: write a percentage above 0 and below 100, such as 99 or "99.9"`},
+		"negative success rate": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: -1}}`,
+			want: `spec.gate.successRate: write a percentage above 0 and below 100, such as 99 or "99.9"`},
+		"latency": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {latency: {p99: 250ms}}}`},
+
+		"weights of 100": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 25)},
+		"weights of 101": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 26),
+			want: "spec.revisions: weights must add up to 100"},
+		"weights of 0": {kind: "TrafficSplit", spec: split("stable", 0, "canary", 0),
+			want: "spec.revisions: weights must add up to 100"},
+		"unknown revision": {kind: "TrafficSplit", spec: split("stable", 75, "green", 25),
+			want: `Unsupported value: "green"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := &unstructured.Unstructured{}
+			require.NoError(t, yaml.Unmarshal([]byte("spec: "+test.spec), &object.Object))
+			object.SetAPIVersion("sluice.dev/v1alpha1")
+			object.SetKind(test.kind)
+			object.SetNamespace("default")
+			object.SetGenerateName("case-")
+			err := cluster.Create(t.Context(), object)
+			if test.want == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			require.True(t, apierrors.IsInvalid(err) || apierrors.IsBadRequest(err), err)
+			require.Contains(t, err.Error(), test.want)
+		})
+	}
+}
+
+func split(one string, oneWeight int, two string, twoWeight int) string {
+	content, err := yaml.Marshal(map[string]any{
+		"workloadRef": map[string]any{"name": "a"},
+		"selector":    map[string]any{"matchLabels": map[string]any{"app": "a"}},
+		"revisions": []any{
+			map[string]any{"name": one, "podTemplateHash": "aaa", "weight": oneWeight},
+			map[string]any{"name": two, "podTemplateHash": "bbb", "weight": twoWeight},
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return "\n  " + strings.ReplaceAll(string(content), "\n", "\n  ")
+}
+
+// TestDefaults: the shortest Canary says what its defaults are.
+func TestDefaults(t *testing.T) {
+	cluster := newClient(t)
+	canary := &unstructured.Unstructured{}
+	require.NoError(t, yaml.Unmarshal([]byte(`
+apiVersion: sluice.dev/v1alpha1
+kind: Canary
+metadata: {generateName: defaults-, namespace: default}
+spec: {targetRef: {name: a}}
+`), &canary.Object))
+	require.NoError(t, cluster.Create(t.Context(), canary))
+	var want map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(`
+targetRef: {apiVersion: apps/v1, kind: Deployment, name: a}
+steps: [{weight: 5, hold: 1m}, {weight: 25, hold: 2m}, {weight: 50, hold: 2m}, {weight: 100, hold: 10m}]
+gate: {successRate: 99, latency: {p99: 500ms}}
+rollbackWindow: 24h
+drain: 30s
+`), &want))
+	got, err := yaml.Marshal(canary.Object["spec"])
+	require.NoError(t, err)
+	expected, err := yaml.Marshal(want)
+	require.NoError(t, err)
+	require.YAMLEq(t, string(expected), string(got))
+	generation, _, err := unstructured.NestedInt64(canary.Object, "status", "observedGeneration")
+	require.NoError(t, err)
+	require.EqualValues(t, -1, generation, "kstatus would call an unseen object current")
+}
+
+// TestSamples: what people copy is accepted as it is.
+func TestSamples(t *testing.T) {
+	cluster := newClient(t)
+	samples, err := fs.Glob(config.FS, "samples/*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, samples)
+	for _, sample := range samples {
+		content, err := fs.ReadFile(config.FS, sample)
+		require.NoError(t, err)
+		decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(content), len(content))
+		for {
+			object := &unstructured.Unstructured{}
+			err := decoder.Decode(&object.Object)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err, sample)
+			makeNamespace(t.Context(), t, cluster, object.GetNamespace())
+			require.NoError(t, cluster.Create(t.Context(), object), sample)
+		}
+	}
+}
+
+func makeNamespace(ctx context.Context, t *testing.T, cluster client.Client, name string) {
+	t.Helper()
+	namespace := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+	namespace.SetName(name)
+	require.NoError(t, client.IgnoreAlreadyExists(cluster.Create(ctx, namespace)))
+}

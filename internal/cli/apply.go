@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// installManager owns the fields that the chart sets. It must not begin with kubectl: Flux strips
+	// such managers.
+	installManager = "sluice-install"
+	pollInterval   = 200 * time.Millisecond
+)
+
+// applier puts rendered objects into a cluster.
+type applier struct {
+	cluster  *cluster
+	progress io.Writer
+	timeout  time.Duration
+}
+
+func (a *applier) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	for _, object := range objects {
+		if err := a.applyOne(ctx, object); err != nil {
+			return err
+		}
+	}
+	for _, object := range objects {
+		if err := a.await(ctx, object); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(a.progress, "Sluice is ready.")
+	return err
+}
+
+func (a *applier) applyOne(ctx context.Context, object *unstructured.Unstructured) error {
+	// The answer would overwrite what was rendered.
+	applied := object.DeepCopy()
+	err := a.cluster.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied),
+		client.FieldOwner(installManager), client.ForceOwnership)
+	if err != nil {
+		return fmt.Errorf("apply %s: %w", name(object), err)
+	}
+	_, err = fmt.Fprintf(a.progress, "applied %s\n", name(object))
+	return err
+}
+
+// await returns when an object does what it is there for.
+func (a *applier) await(ctx context.Context, object *unstructured.Unstructured) error {
+	ready, found := map[string]func(*unstructured.Unstructured) (bool, error){
+		"CustomResourceDefinition": established,
+		"Deployment":               rolledOut,
+	}[object.GetKind()]
+	if !found {
+		return nil
+	}
+	last := "it was not seen"
+	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(ctx context.Context) (bool, error) {
+		current := &unstructured.Unstructured{}
+		current.SetGroupVersionKind(object.GroupVersionKind())
+		if err := a.cluster.client.Get(ctx, client.ObjectKeyFromObject(object), current); err != nil {
+			last = err.Error()
+			return false, nil //nolint:nilerr // it may come yet; the deadline reports the last error
+		}
+		last = conditions(current)
+		return ready(current)
+	})
+	if err != nil {
+		return fmt.Errorf("wait for %s: %w; it said: %s", name(object), err, last)
+	}
+	return nil
+}
+
+func established(object *unstructured.Unstructured) (bool, error) {
+	return conditionStatus(object, "Established") == "True", nil
+}
+
+func rolledOut(object *unstructured.Unstructured) (bool, error) {
+	var deployment appsv1.Deployment
+	if err := convert(object, &deployment); err != nil {
+		return false, err
+	}
+	status := deployment.Status
+	wanted := int32(1)
+	if deployment.Spec.Replicas != nil {
+		wanted = *deployment.Spec.Replicas
+	}
+	return status.ObservedGeneration >= deployment.Generation && status.UpdatedReplicas == wanted &&
+		status.Replicas == wanted && status.AvailableReplicas == wanted, nil
+}
+
+// remove deletes objects, the last applied first, and returns when none is left.
+func (a *applier) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
+	for i := len(objects) - 1; i >= 0; i-- {
+		err := a.cluster.client.Delete(ctx, objects[i].DeepCopy(), client.PropagationPolicy("Foreground"))
+		switch {
+		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+			continue
+		case err != nil:
+			return fmt.Errorf("delete %s: %w", name(objects[i]), err)
+		}
+		if _, err := fmt.Fprintf(a.progress, "deleted %s\n", name(objects[i])); err != nil {
+			return err
+		}
+	}
+	for i := len(objects) - 1; i >= 0; i-- {
+		if err := a.awaitGone(ctx, objects[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *applier) awaitGone(ctx context.Context, object *unstructured.Unstructured) error {
+	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(ctx context.Context) (bool, error) {
+		err := a.cluster.client.Get(ctx, client.ObjectKeyFromObject(object), object.DeepCopy())
+		return apierrors.IsNotFound(err) || meta.IsNoMatchError(err), client.IgnoreNotFound(ignoreNoMatch(err))
+	})
+	if err != nil {
+		return fmt.Errorf("wait until %s is gone: %w", name(object), err)
+	}
+	return nil
+}
+
+func ignoreNoMatch(err error) error {
+	if meta.IsNoMatchError(err) {
+		return nil
+	}
+	return err
+}
+
+func name(object *unstructured.Unstructured) string {
+	if object.GetNamespace() == "" {
+		return object.GetKind() + " " + object.GetName()
+	}
+	return object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
+}

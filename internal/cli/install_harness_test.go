@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build harness
+
+package cli
+
+import (
+	"os"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/e2e/harness"
+	"github.com/sluice-mesh/sluice/internal/webhooktrust"
+)
+
+var control *harness.Harness
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Options{}, &control)) }
+
+// TestInstallApplies: a real API server takes every object, strictly validated, twice; its Pod
+// Security admission takes the pods under the standard restricted; and uninstall leaves nothing.
+func TestInstallApplies(t *testing.T) {
+	for _, mode := range []string{"auto", "webhook"} {
+		t.Run(mode, func(t *testing.T) {
+			arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", "1m", "--set", "hold.mode=" + mode}
+			for range 2 {
+				code, out, complaint := run(t, append([]string{"install", "--apply"}, arguments...)...)
+				require.Equal(t, exitOK, code, complaint)
+				require.Contains(t, out, "applied MutatingWebhookConfiguration sluice-injector\n")
+				require.Contains(t, out, "Sluice is ready.\n")
+			}
+			connected, err := connectTo(control.Config)
+			require.NoError(t, err)
+			keepsBundle(t, connected.client, arguments)
+			uninstalls(t, connected.client, arguments)
+		})
+	}
+}
+
+// keepsBundle: the bundle that the webhook's server writes survives the next install.
+func keepsBundle(t *testing.T, cluster client.Client, arguments []string) {
+	t.Helper()
+	keeper := webhooktrust.New(webhooktrust.Options{
+		Client: cluster, Configuration: "sluice-injector", Manager: "sluice-mesh", Logger: logr.Discard(),
+		Anchors: func() []byte { return []byte(bundle) },
+	})
+	require.Error(t, keeper.Ready(nil))
+	require.NoError(t, keeper.Once(t.Context()))
+	require.NoError(t, keeper.Ready(nil))
+	code, _, complaint := run(t, append([]string{"install", "--apply"}, arguments...)...)
+	require.Equal(t, exitOK, code, complaint)
+	var configuration admissionregistrationv1.MutatingWebhookConfiguration
+	require.NoError(t, cluster.Get(t.Context(), client.ObjectKey{Name: "sluice-injector"}, &configuration))
+	require.Len(t, configuration.Webhooks, 2)
+	for _, webhook := range configuration.Webhooks {
+		require.Equal(t, bundle, string(webhook.ClientConfig.CABundle))
+		require.NotEmpty(t, webhook.Rules)
+	}
+}
+
+func uninstalls(t *testing.T, cluster client.Client, arguments []string) {
+	t.Helper()
+	canary := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"targetRef": map[string]any{"name": "web"}}}}
+	canary.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Canary"))
+	canary.SetNamespace("default")
+	canary.SetName("web")
+	require.NoError(t, cluster.Create(t.Context(), canary))
+	code, out, complaint := run(t, append([]string{"uninstall"}, arguments...)...)
+	require.Equal(t, exitOK, code, complaint)
+	require.Contains(t, out, "deleted Canary default/web\n")
+	require.Contains(t, out, "deleted CustomResourceDefinition canaries.sluice.dev\n")
+	err := cluster.Get(t.Context(), client.ObjectKey{Name: defaultNamespace}, &corev1.Namespace{})
+	require.True(t, apierrors.IsNotFound(err), err)
+	code, out, complaint = run(t, append([]string{"uninstall"}, arguments...)...)
+	require.Equal(t, exitOK, code, complaint)
+	require.Empty(t, out, "nothing was left")
+}
+
+// bundle is a certificate that nobody has the key of.
+const bundle = `-----BEGIN CERTIFICATE-----
+MIIBeTCCAR+gAwIBAgIUPvJRq7u16SsNu7X63KNoXxOaMV4wCgYIKoZIzj0EAwIw
+ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyMjAzMTMxOVoYDzIxMjYxMDI5MDMx
+MzE5WjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AARFmwKpgVpZ8UAWS/4udeqzNLXrRZmpS6d94N5nBT48ZrEGt8hpPwgnGM95xy0a
+imxPJTQx/QSMdNq1KeUTKqC2o1MwUTAdBgNVHQ4EFgQUxkOpgfgM3ONvffNZiEPL
+9XpQcDswHwYDVR0jBBgwFoAUxkOpgfgM3ONvffNZiEPL9XpQcDswDwYDVR0TAQH/
+BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiA0mCQu/nyZkHpEW1qj1R++2oLhdOyM
+4+Q0bIF5FbUQogIhAJ8+ojv6BQMZ4O+06140bIEeCkd98/scIg7qlK39hqc4
+-----END CERTIFICATE-----
+`

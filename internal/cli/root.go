@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli wires the packages of Sluice into commands, one file per command.
+//
+// It must not decide anything: flags become the options of a package, the package's answer becomes
+// output and an exit code. Flags live in structs that belong to one run of one command.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of every command.
+const (
+	exitOK    = 0
+	exitError = 1
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Execute runs the command that the arguments name and returns the exit code.
+func Execute(ctx context.Context, streams Streams, arguments []string) int {
+	root := newRoot()
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	root.SetArgs(arguments)
+	if err := root.ExecuteContext(ctx); err != nil {
+		_, _ = fmt.Fprintf(streams.Err, "sluice: %v\n", err)
+		return exitError
+	}
+	return exitOK
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sluice",
+		Short: "Release new versions of Kubernetes workloads a few requests at a time",
+		Args:  cobra.NoArgs,
+		// Errors are printed once, by Execute, and a wrong flag is not answered with a page of help.
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		newInstall(),
+		newUninstall(),
+		newVersion(),
+	)
+	return root
+}

@@ -19,6 +19,7 @@ import (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Run",type=string,priority=1,JSONPath=`.status.run`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 52",message="metadata.name: at most 52 characters, because it becomes a label's value with a run's number"
 type Canary struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -43,6 +44,8 @@ type CanaryList struct {
 // CanarySpec is what people write.
 type CanarySpec struct {
 	// targetRef names the workload, in the same namespace, whose pod template changes are released.
+	// It never changes: make a new Canary for another workload.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec.targetRef never changes; delete this Canary and make one for the other workload"
 	// +required
 	TargetRef TargetReference `json:"targetRef"`
 
@@ -185,7 +188,8 @@ type CanaryStatus struct {
 	// run is the name of the CanaryRun that is under way or was the last.
 	// +optional
 	Run string `json:"run,omitempty"`
-	// step is the index of the current step in spec.steps, from 0; meaningful during a run.
+	// step is the index of the current step in spec.steps, from 0; -1 when spec.steps was edited
+	// and all its weights are above the current one. Meaningful during a run.
 	// +optional
 	Step int32 `json:"step,omitempty"`
 	// weight is the canary's share of requests, in percent, as last written to the TrafficSplit.

@@ -29,5 +29,15 @@ const (
 	ReasonInsufficientCanary  = "InsufficientCanary"  // Reconciling: canary pods do not become ready
 	ReasonWaitingForProxies   = "WaitingForProxies"   // Reconciling: proxies have not acknowledged the weights
 	ReasonBypassed            = "Bypassed"            // Reconciling: a template change was not held
+	ReasonInsufficientStable  = "InsufficientStable"  // Reconciling: stable lacks the ready pods to take all traffic back
+	ReasonScaledToZero        = "ScaledToZero"        // Reconciling: the workload has no replicas, the run waits
+	ReasonPausedByPerson      = "PausedByPerson"      // Ready: the workload is paused and Sluice did not do it
+	ReasonCancelled           = "Cancelled"           // event: the run ended because its template is no longer asked for
+	ReasonReleased            = "Released"            // event: the hold on the workload was released
+	ReasonHeldForever         = "HeldForever"         // event: the Canary goes, the workload stays paused at a rejected template
+	ReasonAdopted             = "Adopted"             // event: a template that rolled out unheld is stable now
+	ReasonPromoted            = "Promoted"            // event: the canary is stable now
+	ReasonRunStarted          = "RunStarted"          // event: a run began
+	ReasonWriteFailed         = "WriteFailed"         // Reconciling: a request to the API server failed and is repeated
 	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline
 )

@@ -12,7 +12,8 @@ const (
 	// admission rule that holds template changes selects Deployments by it.
 	LabelCanary = "sluice.dev/canary"
 	// LabelHold is on a Deployment that is held; its value is the name of the run that holds it.
-	// It is ignored when that run is not the Canary's current one.
+	// It is ignored when that run is not the Canary's current one. Admission writes HoldPending in
+	// the request that it pauses: no run exists yet, and a pause without this label is a person's.
 	LabelHold = "sluice.dev/hold"
 	// LabelManage with the value ManageOff, set on a Deployment in the request that unpauses it, is
 	// the recorded break-glass: admission lets template changes through unheld.
@@ -32,6 +33,7 @@ const (
 // Values of the labels above.
 const (
 	ManageOff       = "off"
+	HoldPending     = "pending"
 	InjectEnabled   = "enabled"
 	InjectDisabled  = "disabled"
 	RevisionStable  = "stable"

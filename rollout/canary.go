@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// proxyDeadline is how long proxies may take to acknowledge weights before they are named.
+const proxyDeadline = 30 * time.Second
+
+// held sets a run up: the Deployment owns stable and nothing else, stable is whole, and all traffic
+// is pinned to it by a split that every proxy runs. Only then may canary pods exist.
+func (p *planner) held() {
+	if p.interrupted() {
+		return
+	}
+	p.keepHold()
+	switch {
+	case !p.stableWhole():
+		p.waitForStable()
+	case !p.splitIs(0):
+		p.writeSplit(0)
+		p.waitForProxies()
+	case !p.seen.Split.Acknowledged:
+		p.waitForProxies()
+	default:
+		p.emptyStrangers()
+		p.enter(v1alpha1.PhaseScaling, "all traffic is pinned to stable")
+	}
+}
+
+// scaling makes the pods that the next weight needs.
+func (p *planner) scaling() {
+	if p.interrupted() {
+		return
+	}
+	p.keepHold()
+	p.align()
+	lost := p.retreat()
+	switch {
+	case p.seen.Target.Replicas == 0:
+		p.scaleToZero()
+		return
+	case !lost && !p.splitIs(p.status.Weight):
+		p.repairSplit()
+		return
+	}
+	p.sizeCanary()
+	canary := p.canarySet()
+	switch {
+	case lost || canary == nil || canary.Ready < p.need():
+		p.waitForPods()
+	case !p.stableWhole():
+		p.waitForStable()
+	default:
+		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %d", canary.Ready, p.weight()))
+	}
+}
+
+// shifting writes a step's weight and waits until every proxy runs it.
+func (p *planner) shifting() {
+	if p.interrupted() {
+		return
+	}
+	p.keepHold()
+	p.align()
+	if p.retreat() {
+		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
+		return
+	}
+	p.sizeCanary()
+	switch {
+	case p.splitIs(p.weight()):
+	case p.canarySet() == nil || p.canarySet().Ready < p.need():
+		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
+		return
+	default:
+		p.writeSplit(p.weight())
+		p.waitForProxies()
+		return
+	}
+	p.status.Weight = p.weight()
+	if !p.seen.Split.Acknowledged {
+		p.waitForProxies()
+		return
+	}
+	p.status.StepStartedAt = stamp(p.now)
+	p.enter(v1alpha1.PhaseHolding, fmt.Sprintf("weight %d is acknowledged by %d proxies", p.status.Weight, p.seen.Split.Carrying))
+}
+
+// holding keeps a step's weight until its gate is passed.
+func (p *planner) holding() {
+	if p.interrupted() {
+		return
+	}
+	p.keepHold()
+	p.align()
+	switch {
+	case p.status.Phase != v1alpha1.PhaseHolding:
+		return
+	case p.retreat():
+		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
+		return
+	case !p.splitIs(p.weight()):
+		p.enter(v1alpha1.PhaseShifting, "the split was changed by somebody else")
+		return
+	}
+	p.sizeCanary()
+	if p.run.Spec.Kind == v1alpha1.RunReturn {
+		p.leaveStep("this revision was stable before")
+		return
+	}
+	p.judge()
+}
+
+// judge acts on the look at the gate. What is unknown is not bad and not good: the step's clock
+// stands.
+func (p *planner) judge() {
+	if p.seen.Gate == nil {
+		p.wait(v1alpha1.ReasonProgressing, "the gate is about to be looked at")
+		return
+	}
+	if p.seen.Gate.Unavailable != "" {
+		p.stopClock()
+		p.verdict(analysis.Judgement{Verdict: analysis.VerdictHold, Reason: p.seen.Gate.Unavailable})
+		p.wait(v1alpha1.ReasonMetricsUnavailable, "metrics are unavailable, the step's clock stands: "+p.seen.Gate.Unavailable)
+		return
+	}
+	judgement := p.seen.Gate.Judgement
+	p.verdict(judgement)
+	left := p.holdLeft()
+	switch {
+	case judgement.Verdict == analysis.VerdictFail:
+		p.rollBack(v1alpha1.OutcomeRolledBack, judgement.Reason)
+	case judgement.Verdict == analysis.VerdictPass && left <= 0:
+		p.leaveStep(judgement.Reason)
+	case left > 0:
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %d for at least %s more; %s: %s",
+			p.status.Weight, left.Round(time.Second), judgement.Verdict, judgement.Reason))
+	default:
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %d; %s: %s", p.status.Weight, judgement.Verdict, judgement.Reason))
+	}
+}
+
+func (p *planner) verdict(judgement analysis.Judgement) {
+	p.status.Verdict = &v1alpha1.VerdictStatus{
+		Verdict: string(judgement.Verdict), Reason: judgement.Reason, Time: metav1.NewTime(p.now),
+		Canary: requestCounts(judgement.Canary), Stable: requestCounts(judgement.Stable),
+	}
+}
+
+func requestCounts(counts analysis.Counts) *v1alpha1.RequestCounts {
+	return &v1alpha1.RequestCounts{Requests: int64(counts.Requests), Errors: int64(counts.Errors), Slow: int64(counts.Slow)}
+}
+
+// stopClock moves the step's start by the time since the last look.
+func (p *planner) stopClock() {
+	started := p.status.StepStartedAt
+	if started == nil {
+		return
+	}
+	last := started.Time
+	if p.status.Verdict != nil && p.status.Verdict.Time.After(last) {
+		last = p.status.Verdict.Time.Time
+	}
+	if lost := p.now.Sub(last); lost > 0 {
+		p.status.StepStartedAt = stamp(started.Add(lost))
+	}
+}
+
+func (p *planner) holdLeft() time.Duration {
+	steps, i := p.steps(), int(p.status.Step)
+	if p.status.StepStartedAt == nil || i < 0 || i >= len(steps) {
+		return 0
+	}
+	return p.status.StepStartedAt.Add(steps[i].Hold.Duration).Sub(p.now)
+}
+
+// leaveStep goes on to the next step or, after the last, to the handover.
+func (p *planner) leaveStep(why string) {
+	if int(p.status.Step) == len(p.steps())-1 {
+		p.enter(v1alpha1.PhasePromoting, "the last gate is passed: "+why)
+		return
+	}
+	p.status.Step++
+	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("weight %d is passed: %s", p.status.Weight, why))
+}
+
+// steps of this run. A return has one, without a gate.
+func (p *planner) steps() []v1alpha1.Step {
+	if p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn {
+		return []v1alpha1.Step{{Weight: 100}}
+	}
+	return p.canary.Spec.Steps
+}
+
+// weight of the current step; before the first step of an edited list, the weight that is in force.
+func (p *planner) weight() int32 {
+	steps, i := p.steps(), int(p.status.Step)
+	if i < 0 || i >= len(steps) {
+		return p.status.Weight
+	}
+	return steps[i].Weight
+}
+
+// align continues at the highest step not above the current weight after the steps were edited.
+func (p *planner) align() {
+	p.status.Step = min(p.status.Step, int32(len(p.steps()))-1)
+	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.run.Spec.Kind == v1alpha1.RunReturn {
+		return
+	}
+	step := int32(-1)
+	for i, candidate := range p.steps() {
+		if candidate.Weight <= p.status.Weight {
+			step = int32(i)
+		}
+	}
+	if p.status.Weight == 0 {
+		step = 0
+	}
+	unchanged := step == p.status.Step && (p.weight() == p.status.Weight || p.status.Weight == 0)
+	// Climbing: the step below is the one in force, the next is being prepared as before.
+	climbing := p.status.Phase == v1alpha1.PhaseScaling && step+1 == p.status.Step
+	if unchanged || climbing {
+		return
+	}
+	p.status.Step = step
+	if p.status.Phase == v1alpha1.PhaseHolding {
+		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %d", p.weight()))
+	}
+}
+
+// need is how many ready pods the current step asks of the canary.
+func (p *planner) need() int32 { return needed(p.weight(), p.seen.Target.Replicas) }
+
+// sizeCanary makes the canary as large as the larger of the weight in force and the next one needs,
+// following the Deployment's replicas, which an autoscaler may move.
+func (p *planner) sizeCanary() {
+	want := max(p.need(), needed(p.status.Weight, p.seen.Target.Replicas))
+	canary := p.canarySet()
+	switch {
+	case canary == nil:
+		p.do(CreateSet{
+			Name: p.status.Canary.ReplicaSet, Hash: p.status.Canary.PodTemplateHash, Role: v1alpha1.RevisionCanary,
+			Template: p.seen.Target.Template, Replicas: want,
+		})
+	case !canary.Owned && !canary.Deleting && canary.Replicas != want:
+		p.do(ScaleSet{Name: canary.Name, Replicas: want})
+	}
+}
+
+// retreat takes the traffic off a canary that has nothing left to serve it with.
+func (p *planner) retreat() bool {
+	canary := p.canarySet()
+	if p.seen.Target.Replicas > 0 && canary != nil && canary.Ready > 0 {
+		return false
+	}
+	if p.status.Weight == 0 && (p.seen.Split == nil || p.seen.Split.CanaryWeight == 0) {
+		return false
+	}
+	p.writeSplit(0)
+	return true
+}
+
+func (p *planner) lossMessage() string {
+	if p.seen.Target.Replicas == 0 {
+		return "the workload was scaled to zero"
+	}
+	return "the canary has too few ready pods for its weight"
+}
+
+// scaleToZero waits with a workload that has no replicas, and clears the canary's pods when no
+// traffic can reach them.
+func (p *planner) scaleToZero() {
+	p.status.PhaseStartedAt = stamp(p.now)
+	canary := p.canarySet()
+	if canary != nil && canary.Replicas > 0 && p.status.Weight == 0 && p.splitIs(0) {
+		p.do(ScaleSet{Name: canary.Name})
+	}
+	p.moving(v1alpha1.ReasonScaledToZero, "the workload has no replicas; the run goes on when it has")
+}
+
+// waitForPods waits for the canary's capacity. Pods that run and do not become ready are the canary's
+// fault; pods that nobody could place or make are not.
+func (p *planner) waitForPods() {
+	ready, canary := int32(0), p.canarySet()
+	if canary != nil {
+		ready = canary.Ready
+	}
+	state := fmt.Sprintf("%d of %d canary pods are ready for weight %d", ready, p.need(), p.weight())
+	deadline := p.seen.Target.ProgressDeadline
+	switch {
+	case p.since() < deadline:
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("%s; waiting until %s", state, p.until(deadline)))
+	case p.seen.Starved != "" || canary == nil:
+		p.wait(v1alpha1.ReasonInsufficientCanary, fmt.Sprintf("%s: %s", state, p.seen.Starved))
+	default:
+		p.rollBack(v1alpha1.OutcomeRolledBack, fmt.Sprintf("%s after %s", state, deadline))
+	}
+}
+
+func (p *planner) until(wait time.Duration) string {
+	if p.status.PhaseStartedAt == nil {
+		return wait.String() + " from now"
+	}
+	return p.status.PhaseStartedAt.Add(wait).UTC().Format(time.RFC3339)
+}
+
+// stableWhole: stable could take all the traffic back this instant.
+func (p *planner) stableWhole() bool {
+	stable := p.stableSet()
+	return p.seen.Target.Replicas == 0 || stable != nil && stable.Owned && stable.Ready >= p.seen.Target.Replicas
+}
+
+func (p *planner) waitForStable() {
+	ready := int32(0)
+	if stable := p.stableSet(); stable != nil {
+		ready = stable.Ready
+	}
+	p.wait(v1alpha1.ReasonInsufficientStable, fmt.Sprintf(
+		"%d of %d stable pods are ready: no traffic is moved until stable could take all of it back; to release without Sluice, unpause the Deployment with label %s=%s",
+		ready, p.seen.Target.Replicas, v1alpha1.LabelManage, v1alpha1.ManageOff))
+}
+
+// splitIs says whether the split has this run's revisions and a weight.
+func (p *planner) splitIs(weight int32) bool {
+	split := p.seen.Split
+	return split != nil && split.StableHash == p.status.Stable.PodTemplateHash &&
+		split.CanaryHash == p.status.Canary.PodTemplateHash && split.CanaryWeight == weight
+}
+
+func (p *planner) writeSplit(weight int32) {
+	p.status.Weight = weight
+	p.do(WriteSplit{
+		StableHash: p.status.Stable.PodTemplateHash, CanaryHash: p.status.Canary.PodTemplateHash, CanaryWeight: weight,
+	})
+}
+
+// repairSplit writes a split again that somebody changed or deleted.
+func (p *planner) repairSplit() {
+	weight, canary := p.status.Weight, p.canarySet()
+	if canary == nil || canary.Ready < needed(weight, p.seen.Target.Replicas) {
+		weight = 0
+	}
+	p.writeSplit(weight)
+	p.waitForProxies()
+}
+
+func (p *planner) waitForProxies() {
+	message := fmt.Sprintf("waiting for the proxies to acknowledge weight %d", p.status.Weight)
+	if split := p.seen.Split; split != nil && p.since() >= proxyDeadline {
+		message += fmt.Sprintf("; %d of %d have not after %s: %s", len(split.Laggards), split.Carrying,
+			p.since().Round(time.Second), strings.Join(split.Laggards, ", "))
+	}
+	p.wait(v1alpha1.ReasonWaitingForProxies, message)
+}

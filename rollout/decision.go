@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/internal/fluxkit"
+)
+
+// Decision is what plan wants done.
+type Decision struct {
+	// Effects are carried out in order, up to the first that fails.
+	Effects []Effect
+	// Status is what the Canary's status shall say when all effects were carried out; its
+	// conditions follow from Standing.
+	Status   v1alpha1.CanaryStatus
+	Standing fluxkit.Standing
+	// Events tell people of transitions.
+	Events []Event
+	// Next is when to look again.
+	Next Next
+}
+
+// Next is when to look at a Canary again.
+type Next int
+
+// WhenChanged: only a change can matter. NextInterval: time matters too. AtOnce: there is more to do.
+const (
+	WhenChanged Next = iota
+	NextInterval
+	AtOnce
+)
+
+// Event is one line for people, on the Canary.
+type Event struct {
+	Warning         bool
+	Reason, Message string
+}
+
+// Effect is one write. Each is fenced by the resource version of the object as it was observed, so
+// that what was decided on an old view is not done.
+type Effect interface{ effect() }
+
+type (
+	// SetFinalizer keeps the Canary until it was unwound; ClearFinalizer lets it go.
+	SetFinalizer   struct{}
+	ClearFinalizer struct{}
+
+	// MarkTarget writes Sluice's labels on the Deployment. Hold is the run that holds it; with a
+	// hold the Deployment is kept paused, without one its pause is not touched.
+	MarkTarget struct{ Hold string }
+	// Unpause takes the hold off and lets the Deployment controller go on. It fails when anything
+	// changed since the template was compared.
+	Unpause struct{}
+	// ForgetTarget takes all of Sluice's labels off; the pause is lifted or left.
+	ForgetTarget struct{ StayPaused bool }
+
+	// CreateRun records a new run.
+	CreateRun struct {
+		Name string
+		Spec v1alpha1.CanaryRunSpec
+	}
+	// RecordRun appends to a run's record. An outcome is written once; Ended closes the record.
+	RecordRun struct {
+		Run     string
+		Entries []v1alpha1.RunEntry
+		Outcome v1alpha1.Outcome
+		Ended   *time.Time
+	}
+
+	// WriteSplit shares the traffic between two revisions.
+	WriteSplit struct {
+		StableHash, CanaryHash string
+		CanaryWeight           int32
+	}
+	// DeleteSplit ends the sharing.
+	DeleteSplit struct{}
+
+	// CreateSet makes a ReplicaSet: as the Deployment controller's own (Owned) or as a released one.
+	CreateSet struct {
+		Name, Hash, Role string
+		Template         corev1.PodTemplateSpec
+		Replicas         int32
+		Owned            bool
+		Revision         int64
+	}
+	// ScaleSet sizes a released set.
+	ScaleSet struct {
+		Name     string
+		Replicas int32
+	}
+	// ReleaseSet takes a set out of the Deployment's selector.
+	ReleaseSet struct{ Name, Role string }
+	// GiveBackSet puts a set under the Deployment controller. With Replicas it is the handover of
+	// the set that is to be its new one.
+	GiveBackSet struct {
+		Name     string
+		Handover *Handover
+	}
+	// DeleteSet removes a released set that has no pods.
+	DeleteSet struct{ Name string }
+)
+
+// Handover is what the Deployment controller's annotations on its new ReplicaSet say.
+type Handover struct {
+	Replicas, MaxReplicas int32
+	Revision              int64
+}
+
+func (SetFinalizer) effect()   {}
+func (ClearFinalizer) effect() {}
+func (MarkTarget) effect()     {}
+func (Unpause) effect()        {}
+func (ForgetTarget) effect()   {}
+func (CreateRun) effect()      {}
+func (RecordRun) effect()      {}
+func (WriteSplit) effect()     {}
+func (DeleteSplit) effect()    {}
+func (CreateSet) effect()      {}
+func (ScaleSet) effect()       {}
+func (ReleaseSet) effect()     {}
+func (GiveBackSet) effect()    {}
+func (DeleteSet) effect()      {}

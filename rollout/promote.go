@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"fmt"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// promoting hands the canary's ReplicaSet to the Deployment controller, then lets it go on.
+func (p *planner) promoting() {
+	canary := p.canarySet()
+	if canary == nil || !canary.Owned {
+		p.handOver(canary)
+		return
+	}
+	p.finish(canary)
+}
+
+// handOver is release first: stable stops matching the selector before the canary matches, so that
+// the Deployment never owns two active sets and nothing can shrink either.
+func (p *planner) handOver(canary *Set) {
+	if p.interrupted() {
+		return
+	}
+	switch {
+	case p.retreat():
+		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
+		return
+	case !p.splitIs(100):
+		p.enter(v1alpha1.PhaseShifting, "the split was changed by somebody else")
+		return
+	}
+	t := p.seen.Target
+	p.keepLabels()
+	p.sizeCanary()
+	if canary.Ready < t.Replicas || canary.Replicas != t.Replicas {
+		p.waitForPods()
+		return
+	}
+	for i := range p.seen.Sets {
+		if set := &p.seen.Sets[i]; set.Owned && !set.Deleting {
+			p.do(ReleaseSet{Name: set.Name, Role: p.roleOf(set)})
+		}
+	}
+	p.do(GiveBackSet{Name: canary.Name, Handover: &Handover{
+		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(),
+	}})
+	p.note(fmt.Sprintf("ReplicaSet %s is handed over to the Deployment", canary.Name))
+	p.moving(v1alpha1.ReasonPromoting, "the canary's ReplicaSet is handed over to the Deployment")
+	p.decision.Next = AtOnce
+}
+
+// nextRevision continues the Deployment's history over all sets, also the released ones that its
+// controller does not see.
+func (p *planner) nextRevision() int64 {
+	highest := p.seen.Target.Revision
+	for i := range p.seen.Sets {
+		highest = max(highest, p.seen.Sets[i].Revision)
+	}
+	return highest + 1
+}
+
+// finish comes after the handover: the canary is what the Deployment runs, whatever happens now.
+func (p *planner) finish(canary *Set) {
+	t, old := p.seen.Target, p.stableSet()
+	switch {
+	case !sameRelease(t.Template, canary.Template):
+		p.promoted(canary, "promoted; the next template is already there")
+	case t.Paused && t.Hold != "":
+		p.do(Unpause{})
+		p.wait(v1alpha1.ReasonPromoting, "the Deployment is let go")
+	case old != nil && !old.Owned && (old.Replicas > 0 || old.Pods > 0):
+		p.drainOld(old)
+	default:
+		p.promoted(canary, "promoted: the analysed pods are the Deployment's")
+	}
+}
+
+// drainOld lets the open work of the old stable set end before its pods go.
+func (p *planner) drainOld(old *Set) {
+	if old.Replicas == 0 {
+		p.wait(v1alpha1.ReasonPromoting, fmt.Sprintf("waiting for %d old pods to go", old.Pods))
+		return
+	}
+	if !p.drained(old.Hash) {
+		p.wait(v1alpha1.ReasonPromoting, p.drainMessage(old.Hash))
+		return
+	}
+	p.do(ScaleSet{Name: old.Name})
+	p.wait(v1alpha1.ReasonPromoting, "the old pods are drained and go")
+}
+
+func (p *planner) promoted(canary *Set, message string) {
+	p.status.Stable = &v1alpha1.RevisionStatus{ReplicaSet: canary.Name, PodTemplateHash: canary.Hash}
+	p.status.Canary, p.status.Weight, p.status.Step, p.status.StepStartedAt = nil, 0, 0, nil
+	p.end(v1alpha1.OutcomePromoted, fmt.Sprintf("%s: %s", message, canary.Name))
+	p.event(false, v1alpha1.ReasonPromoted, fmt.Sprintf("run %s: %s", p.status.Run, message))
+	p.status.Phase, p.status.PhaseStartedAt = v1alpha1.PhaseStable, stamp(p.now)
+	p.moving(v1alpha1.ReasonPromoting, message)
+	p.decision.Next = AtOnce
+}

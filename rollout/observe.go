@@ -122,30 +122,47 @@ func (o *observer) target(ctx context.Context, s *scene) error {
 	return nil
 }
 
+// replicaSets reads what the Deployment's selector finds and what was taken out of it.
 func (o *observer) replicaSets(ctx context.Context, s *scene) error {
 	if s.deployment == nil {
 		return nil
 	}
-	list := &appsv1.ReplicaSetList{}
-	if err := o.reader.List(ctx, list, client.InNamespace(s.canary.Namespace)); err != nil {
-		return fmt.Errorf("list replicasets: %w", err)
+	inside, err := metav1.LabelSelectorAsSelector(s.deployment.Spec.Selector)
+	if err != nil {
+		return fmt.Errorf("read the selector of deployment %s: %w", s.deployment.Name, err)
 	}
-	for i := range list.Items {
-		rs := &list.Items[i]
-		owned := metav1.IsControlledBy(rs, s.deployment)
-		if !owned && (metav1.GetControllerOf(rs) != nil || !refersTo(rs, s.deployment.UID)) {
-			continue
+	outside, err := labels.Parse(v1alpha1.LabelRevision)
+	if err != nil {
+		return fmt.Errorf("make a selector of %s: %w", v1alpha1.LabelRevision, err)
+	}
+	for _, selector := range []labels.Selector{inside, outside} {
+		list := &appsv1.ReplicaSetList{}
+		if err := o.reader.List(ctx, list, client.InNamespace(s.canary.Namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
+			return fmt.Errorf("list replicasets: %w", err)
 		}
-		s.sets[rs.Name] = rs
-		s.Sets = append(s.Sets, Set{
-			Name: rs.Name, Hash: rs.Spec.Template.Labels[appsv1.DefaultDeploymentUniqueLabelKey], Template: rs.Spec.Template,
-			Owned: owned, Role: rs.Labels[v1alpha1.LabelRevision],
-			Replicas: replicas(rs.Spec.Replicas), Pods: rs.Status.Replicas, Ready: rs.Status.ReadyReplicas,
-			Revision: revision(rs.Annotations), Created: rs.CreationTimestamp.Time, Deleting: !rs.DeletionTimestamp.IsZero(),
-		})
+		for i := range list.Items {
+			s.addSet(&list.Items[i])
+		}
 	}
 	slices.SortFunc(s.Sets, func(a, b Set) int { return cmp.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// addSet takes a ReplicaSet in if it belongs to the Deployment: by its controller reference, or by a
+// plain one without having another controller.
+func (s *scene) addSet(rs *appsv1.ReplicaSet) {
+	owned := metav1.IsControlledBy(rs, s.deployment)
+	released := metav1.GetControllerOf(rs) == nil && refersTo(rs, s.deployment.UID)
+	if s.sets[rs.Name] != nil || !owned && !released {
+		return
+	}
+	s.sets[rs.Name] = rs
+	s.Sets = append(s.Sets, Set{
+		Name: rs.Name, Hash: rs.Spec.Template.Labels[appsv1.DefaultDeploymentUniqueLabelKey], Template: rs.Spec.Template,
+		Owned: owned, Role: rs.Labels[v1alpha1.LabelRevision],
+		Replicas: replicas(rs.Spec.Replicas), Pods: rs.Status.Replicas, Ready: rs.Status.ReadyReplicas,
+		Revision: revision(rs.Annotations), Created: rs.CreationTimestamp.Time, Deleting: !rs.DeletionTimestamp.IsZero(),
+	})
 }
 
 func refersTo(rs *appsv1.ReplicaSet, owner types.UID) bool {

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// Options of the controller.
+type Options struct {
+	// Interval between two looks at a run in which time matters; default 5s.
+	Interval time.Duration
+	// SourceTimeout bounds one read of the metrics; default 3s.
+	SourceTimeout time.Duration
+	// Source of the metrics for a Canary. An error says what is missing: the gate then holds.
+	Source func(*v1alpha1.Canary) (analysis.Source, error)
+	// Clock is the system's by default.
+	Clock clock.PassiveClock
+	// Recorder of events; default is the manager's, named after the field manager.
+	Recorder events.EventRecorder
+	// Concurrency is how many Canaries are looked at at once; default 4.
+	Concurrency int
+	// HoldWebhook serves the hold at HoldPath, for clusters without MutatingAdmissionPolicy.
+	HoldWebhook bool
+}
+
+// Reconciler moves Canaries.
+//
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaries,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaries/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns;trafficsplits,verbs=get;list;watch;create;update;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=apps,resources=deployments/finalizers,verbs=update
+// +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;list;watch;create;update;patch;delete
+type Reconciler struct {
+	client   client.Client
+	reader   client.Reader
+	observer observer
+	gateway  gateway
+	clock    clock.PassiveClock
+	recorder events.EventRecorder
+	interval time.Duration
+}
+
+// NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
+// reader: read-your-writes is what the phases rest on.
+func NewReconciler(writer client.Client, reader client.Reader, options Options) (*Reconciler, error) {
+	if options.Source == nil {
+		return nil, errors.New("rollout: Options.Source is missing")
+	}
+	if options.Recorder == nil {
+		return nil, errors.New("rollout: Options.Recorder is missing")
+	}
+	if options.Clock == nil {
+		options.Clock = clock.RealClock{}
+	}
+	return &Reconciler{
+		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader,
+		observer: observer{reader: reader},
+		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
+		clock:    options.Clock, recorder: options.Recorder,
+		interval: orDefault(options.Interval, 5*time.Second),
+	}, nil
+}
+
+// Register adds the controller, and the hold's webhook if it is asked for, to a manager.
+func Register(mgr manager.Manager, options Options) error {
+	if options.Recorder == nil {
+		options.Recorder = mgr.GetEventRecorder(v1alpha1.FieldManager)
+	}
+	reconciler, err := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), options)
+	if err != nil {
+		return err
+	}
+	if options.HoldWebhook {
+		mgr.GetWebhookServer().Register(HoldPath, HoldHandler(mgr.GetScheme()))
+	}
+	return watch(mgr, reconciler, orDefault(options.Concurrency, 4))
+}
+
+// Reconcile looks at one Canary, decides, acts and writes its status.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	canary := &v1alpha1.Canary{}
+	if err := r.reader.Get(ctx, request.NamespacedName, canary); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	seen, err := r.observer.observe(ctx, canary)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	now := r.clock.Now()
+	seen.Gate = r.gateway.look(ctx, seen, now)
+	decision := Plan(canary, seen.Observed, now)
+	if decision.Standing.Reason == "" {
+		return ctrl.Result{}, fmt.Errorf("plan phase %s: nothing was decided", canary.Status.Phase)
+	}
+	hands := &hands{client: r.client, scene: seen}
+	if failed := hands.carryOut(ctx, decision.Effects); failed != nil {
+		return r.afterFailure(ctx, canary, failed)
+	}
+	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
+		return r.afterFailure(ctx, nil, err)
+	}
+	announce(r.recorder, canary, decision.Events)
+	return ctrl.Result{RequeueAfter: r.delay(decision.Next)}, nil
+}
+
+// afterFailure looks again: at once when the world had moved on since it was observed, which is no
+// error, else with growing pauses and with the failure in the status.
+func (r *Reconciler) afterFailure(ctx context.Context, canary *v1alpha1.Canary, failed error) (ctrl.Result, error) {
+	if apierrors.IsConflict(failed) || apierrors.IsAlreadyExists(failed) {
+		return ctrl.Result{RequeueAfter: r.delay(AtOnce)}, nil
+	}
+	if canary == nil {
+		return ctrl.Result{}, failed
+	}
+	return ctrl.Result{}, errors.Join(failed, writeStatus(ctx, r.client, canary, withFailure(canary, failed)))
+}
+
+func (r *Reconciler) delay(next Next) time.Duration {
+	switch next {
+	case AtOnce:
+		return time.Millisecond
+	case NextInterval:
+		return r.interval
+	case WhenChanged:
+	}
+	return 0
+}
+
+func orDefault[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// watch looks at Canaries whenever something of theirs changes. Workloads and their sets are watched
+// by metadata only: any change of their status changes that too, and what is decided on is read anew.
+func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
+	byTarget := &trigger{reader: mgr.GetClient()}
+	asked := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	err := builder.ControllerManagedBy(mgr).Named("canary").
+		For(&v1alpha1.Canary{}, builder.WithPredicates(asked)).
+		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.siblings), builder.WithPredicates(asked)).
+		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
+		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
+		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
+		Complete(reconciler)
+	if err != nil {
+		return fmt.Errorf("register the canary controller: %w", err)
+	}
+	return nil
+}
+
+// trigger finds the Canaries that an object matters to.
+type trigger struct {
+	reader client.Reader
+}
+
+// named: the object is a workload or is named after one.
+func (t *trigger) named(ctx context.Context, object client.Object) []reconcile.Request {
+	return t.targeting(ctx, object.GetNamespace(), object.GetName())
+}
+
+// owned: the object belongs to a Deployment, whether that controls it or not.
+func (t *trigger) owned(ctx context.Context, object client.Object) []reconcile.Request {
+	for _, reference := range object.GetOwnerReferences() {
+		if reference.Kind == "Deployment" {
+			return t.targeting(ctx, object.GetNamespace(), reference.Name)
+		}
+	}
+	return nil
+}
+
+// siblings: another Canary with the same target came or went.
+func (t *trigger) siblings(ctx context.Context, object client.Object) []reconcile.Request {
+	canary, ok := object.(*v1alpha1.Canary)
+	if !ok {
+		return nil
+	}
+	return t.targeting(ctx, canary.Namespace, canary.Spec.TargetRef.Name)
+}
+
+func (t *trigger) targeting(ctx context.Context, namespace, workload string) []reconcile.Request {
+	list := &v1alpha1.CanaryList{}
+	if err := t.reader.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		log.FromContext(ctx).Error(err, "list canaries of a workload", "namespace", namespace, "workload", workload)
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if list.Items[i].Spec.TargetRef.Name == workload {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: list.Items[i].Name}})
+		}
+	}
+	return requests
+}

@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/sluice-mesh/sluice/e2e/filelock"
 )
 
 // Flags of every build. Any other flags would compile all dependencies a second time.
@@ -69,7 +71,7 @@ func (b *Builder) Tool(ctx context.Context, name string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("create the cache of %s: %w", tool.Name, err)
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, ".lock"), func() {
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, ".lock"), func() {
 		b.say("%s: waiting for another build of it", tool.Name)
 	})
 	if err != nil {
@@ -111,7 +113,7 @@ func (b *Builder) Own(ctx context.Context, packagePath, name string) (string, er
 		return "", fmt.Errorf("create the build directory: %w", err)
 	}
 	path := filepath.Join(dir, name)
-	unlock, err := lock(ctx, filepath.Join(dir, "."+name+".lock"), func() {
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "."+name+".lock"), func() {
 		b.say("%s: waiting for another build of it", name)
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package binaries
+// Package filelock is an advisory lock between processes of one machine.
+package filelock
 
 import (
 	"context"
@@ -12,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes an exclusive lock on a file that every process of the machine respects, and that the
+// Lock takes an exclusive lock on a file that every process of the machine respects, and that the
 // kernel drops when the holder dies. waiting is called once if somebody else holds it.
-func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
+func Lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err

@@ -288,3 +288,23 @@ func rawServer(t *testing.T, serve func(net.Conn, *http.Request)) string {
 	})
 	return "http://" + listener.Addr().String()
 }
+
+func TestMergeAndSub(t *testing.T) {
+	at := time.Unix(100, 0)
+	one, two := newRecorder(at), newRecorder(at.Add(time.Second))
+	for _, r := range []*recorder{one, two} {
+		r.begin()
+		r.finish(result{version: "v1", pod: "a", took: time.Millisecond}, at)
+		r.begin()
+		r.finish(result{version: "v2", class: ClassStatus, took: time.Second}, at)
+	}
+	both := Merge(one.snapshot(), two.snapshot())
+	require.EqualValues(t, 4, both.Requests)
+	require.EqualValues(t, 2, both.Failures[ClassStatus])
+	require.EqualValues(t, 2, both.Pods["a"])
+	require.Equal(t, at, both.Since)
+	since := both.Versions["v2"].Sub(one.snapshot().Versions["v2"])
+	require.EqualValues(t, 1, since.Failures[ClassStatus])
+	require.EqualValues(t, 1, since.Failed())
+	require.InEpsilon(t, time.Second, since.Latency.Quantile(0.5), 0.06)
+}

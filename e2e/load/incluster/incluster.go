@@ -7,7 +7,7 @@ package incluster
 import (
 	"bytes"
 	"context"
-	"embed"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"text/template"

@@ -1,0 +1,12 @@
+# The demo; see the package comment of e2e/demo.
+
+.PHONY: demo demo-once demo-down
+
+demo: ## Show a canary promoted and a bad one rolled back, from Git, on a real cluster (root, Linux)
+	go run ./e2e/demo
+
+demo-once: ## The same as a check: removes the cluster and says by its exit code whether all went well
+	DEMO_ONCE=1 go run ./e2e/demo
+
+demo-down: ## Remove the demo's cluster and everything it made
+	go run ./e2e/cluster/cmd/cluster down

@@ -22,10 +22,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/sluice-mesh/sluice/e2e/cluster"
 	"github.com/sluice-mesh/sluice/e2e/gitserver"
@@ -50,7 +50,7 @@ type demo struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// controller-runtime complains on standard error when nobody sets a logger.
-	log.SetLogger(zap.New(zap.WriteTo(discard{})))
+	log.SetLogger(logr.Discard())
 	err := run(ctx)
 	stop()
 	if err != nil {
@@ -58,10 +58,6 @@ func main() {
 		os.Exit(1)
 	}
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 func run(ctx context.Context) error {
 	kind, once := os.Getenv("DEMO_SYNC"), os.Getenv("DEMO_ONCE") != ""

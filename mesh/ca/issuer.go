@@ -30,7 +30,9 @@ type IssuerOptions struct {
 	// Client reads and creates the Secret. It must not cache: a cache would need to list Secrets.
 	Client client.Client
 	// Namespace is that of the system.
-	Namespace   string
+	Namespace string
+	// SecretName is the Secret's; SecretName when empty.
+	SecretName  string
 	TrustDomain spiffeid.TrustDomain
 	Logger      logr.Logger
 	// Now is the clock, time.Now when nil.
@@ -48,6 +50,9 @@ type Issuer struct {
 func NewIssuer(ctx context.Context, options IssuerOptions) (*Issuer, error) {
 	if options.Now == nil {
 		options.Now = time.Now
+	}
+	if options.SecretName == "" {
+		options.SecretName = SecretName
 	}
 	issuer := &Issuer{options: options}
 	loaded, err := issuer.load(ctx)
@@ -76,7 +81,7 @@ func (i *Issuer) NotAfter() time.Time { return i.current.Load().certificate.NotA
 
 func (i *Issuer) load(ctx context.Context) (*authority, error) {
 	var secret corev1.Secret
-	key := client.ObjectKey{Namespace: i.options.Namespace, Name: SecretName}
+	key := client.ObjectKey{Namespace: i.options.Namespace, Name: i.options.SecretName}
 	if err := i.options.Client.Get(ctx, key, &secret); err != nil {
 		return nil, fmt.Errorf("read the Secret %s: %w", key, err)
 	}
@@ -95,7 +100,7 @@ func (i *Issuer) create(ctx context.Context) (*authority, error) {
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: i.options.Namespace,
-			Name:      SecretName,
+			Name:      i.options.SecretName,
 			Labels:    map[string]string{"app.kubernetes.io/part-of": "sluice"},
 		},
 		Type: corev1.SecretTypeTLS,
@@ -107,7 +112,7 @@ func (i *Issuer) create(ctx context.Context) (*authority, error) {
 		return i.load(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create the Secret %s/%s: %w", i.options.Namespace, SecretName, err)
+		return nil, fmt.Errorf("create the Secret %s/%s: %w", i.options.Namespace, i.options.SecretName, err)
 	}
 	return parseAuthority(data, i.options.Now())
 }

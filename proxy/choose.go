@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+// attemptsMost is how many endpoints one request or connection tries to connect to.
+const attemptsMost = 6
+
+// chooser gives one request, or one connection, the places to try, one after the other.
+type chooser struct {
+	proxy *Proxy
+	// ways says where a snapshot sends this request.
+	ways func(*mesh.Snapshot, func() float64) route
+	// hopTo turns an endpoint into a hop.
+	hopTo func(*mesh.Endpoint) hop
+	// fallback is where to go when there are no ways at all.
+	fallback func() (hop, bool)
+	// connection says that a connection is claimed, not a request.
+	connection bool
+
+	// shares are the chances of this request. They are kept for its life, so that a snapshot that
+	// comes between two attempts changes the revision only if its weights do.
+	shares   [2]float64
+	snapshot *mesh.Snapshot
+	route    route
+	tried    map[string]bool
+	attempts int
+	// drawn is the revision for which the request counts.
+	drawn revision
+	split bool
+	// drawnEmpty says that the revision drawn had no endpoint.
+	drawnEmpty bool
+}
+
+func (p *Proxy) newChooser() *chooser {
+	return &chooser{proxy: p, shares: [2]float64{rand.Float64(), rand.Float64()}, tried: map[string]bool{}}
+}
+
+// next draws and claims under one lock: see Config.routing.
+func (c *chooser) next() (*hop, bool) {
+	if c.attempts == attemptsMost {
+		return nil, false
+	}
+	config := c.proxy.config
+	config.routing.RLock()
+	defer config.routing.RUnlock()
+	c.look(config.Snapshot())
+	endpoint := c.proxy.balancer.pick(c.route.tiers, c.tried, rand.Float64)
+	if endpoint == nil {
+		return c.last()
+	}
+	c.attempts++
+	if c.attempts == 1 {
+		c.drawn, c.split = c.route.drawn, c.route.split
+		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
+		if !c.split {
+			c.drawn.hash = endpoint.PodTemplateHash
+		}
+	}
+	to := c.hopTo(endpoint)
+	to.key = endpoint.Address
+	c.claim(&to)
+	return &to, true
+}
+
+func (c *chooser) look(snapshot *mesh.Snapshot) {
+	if snapshot == c.snapshot {
+		return
+	}
+	nth := 0
+	c.snapshot = snapshot
+	c.route = c.ways(snapshot, func() float64 {
+		share := c.shares[nth%len(c.shares)]
+		nth++
+		return share
+	})
+}
+
+func (c *chooser) last() (*hop, bool) {
+	if c.attempts > 0 || c.fallback == nil {
+		return nil, false
+	}
+	to, ok := c.fallback()
+	if !ok {
+		return nil, false
+	}
+	c.attempts = attemptsMost
+	to.key = to.address
+	c.claim(&to)
+	return &to, true
+}
+
+func (c *chooser) claim(to *hop) {
+	releaseLoad := c.proxy.balancer.claim(to.key)
+	count := c.proxy.counts.request
+	if c.connection {
+		count = c.proxy.counts.connection
+	}
+	releaseCount := count(to.revision)
+	to.release = func() {
+		releaseLoad()
+		releaseCount()
+	}
+}
+
+// failed remembers that a hop could not be connected to.
+func (c *chooser) failed(to *hop, err *connectError) {
+	c.tried[to.key] = true
+	if err.timedOut() {
+		c.proxy.balancer.suspect(to.key)
+	}
+	c.proxy.metrics.connectFailure(to.labels)
+	to.release()
+}
+
+// outboundHop is an endpoint as the outbound side reaches it.
+func (p *Proxy) outboundHop(endpoint *mesh.Endpoint, service mesh.Service) hop {
+	to := hop{
+		address:  endpoint.Address,
+		identity: endpoint.Identity,
+		revision: revisionOf(endpoint),
+		labels:   outboundLabels(endpoint, service),
+	}
+	// What a pod sends to itself never leaves it, so no redirect brings it to the inbound side.
+	if address, err := netip.ParseAddrPort(endpoint.Address); err == nil && p.isOwn(address.Addr()) {
+		to.identity, to.local = "", true
+		to.labels.tls = tlsNone
+	}
+	return to
+}
+
+// peerHop is another pod of the own workload, at the port that the request came to.
+func peerHop(endpoint *mesh.Endpoint, port uint16) hop {
+	address := endpoint.Address
+	if parsed, err := netip.ParseAddrPort(address); err == nil {
+		address = netip.AddrPortFrom(parsed.Addr(), port).String()
+	}
+	return hop{
+		address:  address,
+		identity: endpoint.Identity,
+		revision: revisionOf(endpoint),
+		labels:   outboundLabels(endpoint, mesh.Service{}),
+	}
+}
+
+func (p *Proxy) isOwn(address netip.Addr) bool {
+	return p.options.PodIP.IsValid() && address.Unmap() == p.options.PodIP.Unmap()
+}
+
+func outboundLabels(endpoint *mesh.Endpoint, service mesh.Service) trafficLabels {
+	labels := trafficLabels{
+		direction:    directionOutbound,
+		tls:          tlsNone,
+		dstNamespace: endpoint.Namespace,
+		dstHash:      endpoint.PodTemplateHash,
+		dstService:   service.Name,
+	}
+	if endpoint.Identity != "" {
+		labels.tls = tlsTrue
+	}
+	if namespace, name, ok := strings.Cut(endpoint.Workload, "/"); ok {
+		labels.dstNamespace, labels.dstDeployment = namespace, name
+	}
+	return labels
+}
+
+func inboundLabels(port uint16, client string) trafficLabels {
+	labels := trafficLabels{direction: directionInbound, tls: tlsNone, targetPort: strconv.Itoa(int(port))}
+	if client != "" {
+		labels.tls = tlsTrue
+	}
+	return labels
+}
+
+// labelsForRevision are the labels under which a request counts for a revision that did not serve it.
+func labelsForRevision(served trafficLabels, drawn revision) trafficLabels {
+	served.direction, served.targetPort = directionOutbound, ""
+	served.dstHash = drawn.hash
+	if namespace, name, ok := strings.Cut(drawn.workload, "/"); ok {
+		served.dstNamespace, served.dstDeployment = namespace, name
+	}
+	return served
+}
+
+type labelsKey struct{}
+
+func withLabels(ctx context.Context, labels trafficLabels) context.Context {
+	return context.WithValue(ctx, labelsKey{}, labels)
+}
+
+func labelsOf(ctx context.Context) trafficLabels {
+	labels, _ := ctx.Value(labelsKey{}).(trafficLabels)
+	return labels
+}

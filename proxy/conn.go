@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+)
+
+// servedConn is an accepted connection with what is known of it. The bytes that were read to look at
+// them are read again.
+type servedConn struct {
+	net.Conn
+	prefix []byte
+	info   connInfo
+	closed sync.Once
+	series *tcpSeries
+}
+
+// connInfo is what is known of an accepted connection before its first request.
+type connInfo struct {
+	// destination is where the connection was going.
+	destination netip.AddrPort
+	// client is the SPIFFE ID of the proxy on the other side; empty when there is none.
+	client string
+}
+
+func (c *servedConn) Read(p []byte) (int, error) {
+	if len(c.prefix) > 0 {
+		n := copy(p, c.prefix)
+		c.prefix = c.prefix[n:]
+		return n, nil
+	}
+	n, err := c.Conn.Read(p)
+	c.series.read(n)
+	return n, err
+}
+
+func (c *servedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.series.wrote(n)
+	return n, err
+}
+
+func (c *servedConn) Close() error {
+	c.closed.Do(c.series.close)
+	return c.Conn.Close()
+}
+
+// CloseWrite says that nothing more will be written.
+func (c *servedConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+func (c *servedConn) unwrap() net.Conn { return c.Conn }
+
+// closeWrite ends one direction of a connection, or both when it cannot be told apart.
+func closeWrite(conn any) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	if whole, ok := conn.(io.Closer); ok {
+		return whole.Close()
+	}
+	return nil
+}
+
+type connInfoKey struct{}
+
+func infoOf(ctx context.Context) connInfo {
+	info, _ := ctx.Value(connInfoKey{}).(connInfo)
+	return info
+}
+
+// handoff is a listener of connections that were accepted elsewhere: what sniffing has found to be
+// HTTP goes through it to an http.Server.
+type handoff struct {
+	conns  chan net.Conn
+	done   chan struct{}
+	closed sync.Once
+	addr   net.Addr
+}
+
+func newHandoff(addr net.Addr) *handoff {
+	return &handoff{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
+}
+
+func (h *handoff) give(conn net.Conn) {
+	select {
+	case h.conns <- conn:
+	case <-h.done:
+		_ = conn.Close() // The proxy is at its end.
+	}
+}
+
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handoff) Close() error {
+	h.closed.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handoff) Addr() net.Addr { return h.addr }
+
+// httpSide serves HTTP on connections that are given to it.
+type httpSide struct {
+	server  *http.Server
+	handoff *handoff
+}

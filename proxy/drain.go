@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// drainLinger is how long nothing must have been open before a draining proxy leaves: the
+	// kube-proxies of other nodes still send new connections for a moment.
+	drainLinger = 3 * time.Second
+	// drainDeadline is when it leaves whatever is open. It lies within the default grace period of
+	// a pod, 30 s.
+	drainDeadline = 25 * time.Second
+)
+
+// activity counts what is open, so that the proxy can leave when nothing is.
+type activity struct {
+	mutex    sync.Mutex
+	open     int
+	lastEnd  time.Time
+	now      func() time.Time
+	drainNow atomic.Bool
+}
+
+func newActivity(now func() time.Time) *activity { return &activity{now: now, lastEnd: now()} }
+
+// begin counts one more open request or connection until the returned function is called.
+func (a *activity) begin() (end func()) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.open++
+	return sync.OnceFunc(func() {
+		a.mutex.Lock()
+		defer a.mutex.Unlock()
+		a.open--
+		a.lastEnd = a.now()
+	})
+}
+
+// draining says that answers should ask clients to leave.
+func (a *activity) draining() bool { return a.drainNow.Load() }
+
+// quietFor returns how long nothing has been open, and how much is.
+func (a *activity) quietFor() (time.Duration, int) {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	if a.open > 0 {
+		return 0, a.open
+	}
+	return a.now().Sub(a.lastEnd), 0
+}
+
+// drain waits until nothing has been open for the linger time or the deadline has come. As a native
+// sidecar the proxy is told to stop when the application has gone: what still comes is passed to
+// peers. It goes on accepting, because whoever still sends here has not heard yet that the pod is
+// leaving and would be refused; /ready stays as it is for the same reason: readiness is not what
+// takes a terminating pod out of Services, and an unready sidecar would only show as a failure.
+func (p *Proxy) drain(ctx context.Context) {
+	p.activity.drainNow.Store(true)
+	p.activity.begin()() // The linger begins now at the earliest.
+	p.log.Info("draining", "linger", p.options.DrainLinger, "deadline", p.options.DrainDeadline)
+	deadline := time.NewTimer(p.options.DrainDeadline)
+	defer deadline.Stop()
+	tick := time.NewTicker(p.options.DrainLinger / 10)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-deadline.C:
+			_, open := p.activity.quietFor()
+			p.log.Warn("drain deadline reached", "open", open)
+			return
+		case <-tick.C:
+			if quiet, _ := p.activity.quietFor(); quiet >= p.options.DrainLinger {
+				p.log.Info("drained")
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"maps"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+// Values of labels, as Linkerd's dashboards and Flagger's queries know them.
+const (
+	directionInbound  = "inbound"
+	directionOutbound = "outbound"
+	tlsTrue           = "true"
+	tlsNone           = "no_identity"
+	peerSource        = "src"
+	peerDestination   = "dst"
+
+	classSuccess = "success"
+	classFailure = "failure"
+)
+
+// Errors of requests that got no answer, or not all of one.
+const (
+	errorConnect    = "connect"     // No endpoint could be connected to, or none of the drawn revision.
+	errorNoEndpoint = "no_endpoint" // The drawn revision had no endpoint.
+	errorReset      = "reset"       // The connection broke before an answer.
+	errorCanceled   = "canceled"    // The client left before an answer.
+	errorTruncated  = "truncated"   // The answer broke off.
+)
+
+// What happened to a request that arrived without a split having been applied.
+const (
+	unsplitShared = "shared"      // The split was applied here.
+	unsplitOwn    = "own_address" // It meant this pod: a probe, a scrape.
+)
+
+const (
+	// seriesMost bounds the label sets of each metric; what is beyond is counted as "other".
+	seriesMost = 2000
+	otherValue = "other"
+)
+
+// trafficLabels are the labels of requests.
+type trafficLabels struct {
+	direction, tls, targetPort                       string
+	dstNamespace, dstDeployment, dstHash, dstService string
+}
+
+func (l trafficLabels) other() trafficLabels {
+	return trafficLabels{
+		direction: l.direction, tls: l.tls, targetPort: otherValue,
+		dstNamespace: otherValue, dstDeployment: otherValue, dstHash: otherValue, dstService: otherValue,
+	}
+}
+
+// tcpLabels are the labels of connections.
+type tcpLabels struct {
+	trafficLabels
+	peer string
+}
+
+// metrics counts what the proxy does. The names are Linkerd's where Linkerd has one.
+type metrics struct {
+	options         Options
+	mutex           sync.RWMutex
+	traffic         map[trafficLabels]*trafficSeries
+	connections     map[tcpLabels]*tcpSeries
+	connectFailures map[trafficLabels]*atomic.Uint64
+	unsplitRequests map[unsplitLabels]*atomic.Uint64
+	started         time.Time
+}
+
+type unsplitLabels struct{ targetPort, outcome string }
+
+// trafficSeries are the counters of requests of one label set.
+type trafficSeries struct {
+	requests  atomic.Uint64
+	mutex     sync.Mutex
+	responses map[responseLabels]uint64
+	latencies map[int]*histogram // By status code.
+}
+
+type responseLabels struct {
+	status         int // 0 without an answer.
+	classification string
+	failure        string
+}
+
+// tcpSeries are the counters of connections of one label set. Its methods do nothing on nil.
+type tcpSeries struct {
+	opened, closed, bytesRead, bytesWritten atomic.Uint64
+}
+
+func (s *tcpSeries) open() {
+	if s != nil {
+		s.opened.Add(1)
+	}
+}
+
+func (s *tcpSeries) close() {
+	if s != nil {
+		s.closed.Add(1)
+	}
+}
+
+func (s *tcpSeries) read(n int) {
+	if s != nil {
+		s.bytesRead.Add(uint64(max(n, 0)))
+	}
+}
+
+func (s *tcpSeries) wrote(n int) {
+	if s != nil {
+		s.bytesWritten.Add(uint64(max(n, 0)))
+	}
+}
+
+func newMetrics(options Options) *metrics {
+	return &metrics{
+		options:         options,
+		traffic:         map[trafficLabels]*trafficSeries{},
+		connections:     map[tcpLabels]*tcpSeries{},
+		connectFailures: map[trafficLabels]*atomic.Uint64{},
+		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
+		started:         options.Now(),
+	}
+}
+
+// of returns the series of a label set, made with zeros the first time: a rate needs a counter that
+// was there before the first failure.
+func (m *metrics) of(labels trafficLabels) *trafficSeries {
+	m.mutex.RLock()
+	series, ok := m.traffic[labels]
+	m.mutex.RUnlock()
+	if ok {
+		return series
+	}
+	return bounded(m, m.traffic, labels, labels.other(), func() *trafficSeries {
+		zero := &trafficSeries{responses: map[responseLabels]uint64{}, latencies: map[int]*histogram{200: {}}}
+		zero.responses[responseLabels{200, classSuccess, ""}] = 0
+		zero.responses[responseLabels{500, classFailure, ""}] = 0
+		if labels.direction == directionOutbound {
+			zero.responses[responseLabels{0, classFailure, errorConnect}] = 0
+		}
+		return zero
+	})
+}
+
+func (m *metrics) tcp(labels tcpLabels) *tcpSeries {
+	m.mutex.RLock()
+	series, ok := m.connections[labels]
+	m.mutex.RUnlock()
+	if ok {
+		return series
+	}
+	return bounded(m, m.connections, labels, tcpLabels{labels.other(), labels.peer}, func() *tcpSeries { return &tcpSeries{} })
+}
+
+// bounded returns the series of a label set, or of other when there are too many.
+func bounded[K comparable, V any](m *metrics, all map[K]*V, labels, other K, make func() *V) *V {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if known, ok := all[labels]; ok {
+		return known
+	}
+	if len(all) >= seriesMost {
+		labels = other
+		if known, ok := all[labels]; ok {
+			return known
+		}
+	}
+	made := make()
+	all[labels] = made
+	return made
+}
+
+// request counts a request.
+func (m *metrics) request(labels trafficLabels) { m.of(labels).requests.Add(1) }
+
+// response counts an answer with the time until its first byte. Failure says why it is not whole.
+func (m *metrics) response(labels trafficLabels, status int, latency time.Duration, failure string) {
+	classification := classSuccess
+	if status >= 500 || failure != "" {
+		classification = classFailure
+	}
+	series := m.of(labels)
+	series.mutex.Lock()
+	defer series.mutex.Unlock()
+	series.responses[responseLabels{status, classification, failure}]++
+	if series.latencies[status] == nil {
+		series.latencies[status] = &histogram{}
+	}
+	series.latencies[status].observe(latency)
+}
+
+// failure counts a request that got no answer.
+func (m *metrics) failure(labels trafficLabels, failure string) {
+	series := m.of(labels)
+	series.requests.Add(1)
+	series.mutex.Lock()
+	defer series.mutex.Unlock()
+	series.responses[responseLabels{0, classFailure, failure}]++
+}
+
+// connectFailure counts one attempt that could not connect, whatever came of its request.
+func (m *metrics) connectFailure(labels trafficLabels) {
+	m.of(labels)
+	bounded(m, m.connectFailures, labels, labels.other(), func() *atomic.Uint64 { return &atomic.Uint64{} }).Add(1)
+}
+
+// unsplit counts a request or connection to which no other proxy had applied the split.
+func (m *metrics) unsplit(port uint16, outcome string) {
+	labels := unsplitLabels{strconv.Itoa(int(port)), outcome}
+	bounded(m, m.unsplitRequests, labels, unsplitLabels{otherValue, outcome}, func() *atomic.Uint64 { return &atomic.Uint64{} }).Add(1)
+}
+
+// expect makes the series that a snapshot will need, with zeros.
+func (m *metrics) expect(snapshot *mesh.Snapshot) {
+	for _, port := range slicesOfPorts(snapshot.Inbound.Protocols) {
+		m.of(inboundLabels(port, ""))
+		m.of(inboundLabels(port, "any"))
+	}
+	for _, destination := range snapshot.Destinations {
+		for i := range destination.Endpoints {
+			m.of(outboundLabels(&destination.Endpoints[i], destination.Service))
+		}
+	}
+}
+
+func slicesOfPorts(protocols map[uint16]mesh.Protocol) []uint16 {
+	var ports []uint16
+	for port, protocol := range maps.All(protocols) {
+		if protocol != mesh.ProtocolTCP {
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/mesh/meshpb"
+)
+
+// openCounts is what is open on each revision: requests and connections that this proxy sent there
+// and those that its own application serves. The control plane lets the pods of a revision go when
+// nobody reports anything open on it.
+type openCounts struct {
+	mutex  sync.Mutex
+	counts map[revision]openCount
+	// changed has one element when the counts have changed since it was last received.
+	changed chan struct{}
+}
+
+type openCount struct{ requests, connections int }
+
+func newOpenCounts() *openCounts {
+	return &openCounts{counts: map[revision]openCount{}, changed: make(chan struct{}, 1)}
+}
+
+// request counts one more open request until the returned function is called.
+func (o *openCounts) request(of revision) (done func()) { return o.add(of, openCount{requests: 1}) }
+
+// connection counts one more open connection until the returned function is called.
+func (o *openCounts) connection(of revision) (done func()) {
+	return o.add(of, openCount{connections: 1})
+}
+
+func (o *openCounts) add(of revision, count openCount) (done func()) {
+	o.change(of, count)
+	return sync.OnceFunc(func() { o.change(of, openCount{-count.requests, -count.connections}) })
+}
+
+func (o *openCounts) change(of revision, by openCount) {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	count := o.counts[of]
+	count.requests += by.requests
+	count.connections += by.connections
+	if count == (openCount{}) {
+		delete(o.counts, of)
+	} else {
+		o.counts[of] = count
+	}
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+}
+
+// total is what is open in all.
+func (o *openCounts) total() int {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	sum := 0
+	for _, count := range o.counts {
+		sum += count.requests + count.connections
+	}
+	return sum
+}
+
+// report lists what is open on workloads that have a split; what is not listed is zero.
+func (o *openCounts) report(snapshot *mesh.Snapshot) []*meshpb.OpenCount {
+	split := splitWorkloads(snapshot)
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	var open []*meshpb.OpenCount
+	for of, count := range o.counts {
+		if split[of.workload] {
+			open = append(open, &meshpb.OpenCount{
+				Workload:        of.workload,
+				PodTemplateHash: of.hash,
+				Requests:        uint64(max(count.requests, 0)),
+				Connections:     uint64(max(count.connections, 0)),
+			})
+		}
+	}
+	slices.SortFunc(open, func(a, b *meshpb.OpenCount) int {
+		return cmp.Or(cmp.Compare(a.GetWorkload(), b.GetWorkload()), cmp.Compare(a.GetPodTemplateHash(), b.GetPodTemplateHash()))
+	})
+	return open
+}
+
+func splitWorkloads(snapshot *mesh.Snapshot) map[string]bool {
+	split := map[string]bool{}
+	for _, destination := range snapshot.Destinations {
+		for _, s := range destination.Splits {
+			split[s.Workload] = true
+		}
+	}
+	if snapshot.Inbound.Split != nil {
+		split[snapshot.Inbound.Split.Workload] = true
+	}
+	return split
+}

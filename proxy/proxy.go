@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/mesh/identity"
+)
+
+// Options are what a proxy is made of.
+type Options struct {
+	Listeners Listeners
+	// PodIP is the pod's own address.
+	PodIP netip.Addr
+	// ID is the SPIFFE ID of the pod's service account.
+	ID           spiffeid.ID
+	Certificates identity.CertificateSource
+	Bundles      identity.BundleSource
+	// Discovery says where the control plane is; with nil, Snapshot is all that there will be.
+	Discovery *DiscoveryOptions
+	Snapshot  *mesh.Snapshot
+	// Version of the proxy, for its metrics.
+	Version string
+	Log     *slog.Logger
+
+	// OriginalDestination says where an accepted connection was going; the kernel knows when nil.
+	OriginalDestination func(net.Conn) (netip.AddrPort, error)
+	// Dial opens connections to applications and peers; a plain dialer when nil.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// DrainLinger and DrainDeadline bound how long the proxy goes on after it was told to stop.
+	DrainLinger, DrainDeadline time.Duration
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.OriginalDestination == nil {
+		o.OriginalDestination = OriginalDestination
+	}
+	if o.Dial == nil {
+		dialer := &net.Dialer{}
+		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", address)
+		}
+	}
+	if o.DrainLinger == 0 {
+		o.DrainLinger = drainLinger
+	}
+	if o.DrainDeadline == 0 {
+		o.DrainDeadline = drainDeadline
+	}
+	if o.Certificates == nil {
+		o.Certificates, o.Bundles = noIdentity{}, noIdentity{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+}
+
+// Proxy is one sidecar.
+type Proxy struct {
+	options   Options
+	log       *slog.Logger
+	config    *Config
+	counts    *openCounts
+	balancer  *balancer
+	metrics   *metrics
+	upstreams *upstreams
+	ports     *portMemory
+	activity  *activity
+	conns     *connSet
+	buffers   buffers
+	serverTLS *tls.Config
+
+	outbound, inbound httpSide
+	admin             *http.Server
+	serving           sync.WaitGroup
+}
+
+// New returns a proxy that does nothing until Run.
+func New(options Options) *Proxy {
+	options.setDefaults()
+	p := &Proxy{
+		options:  options,
+		log:      options.Log,
+		counts:   newOpenCounts(),
+		balancer: newBalancer(options.Now),
+		metrics:  newMetrics(options),
+		ports:    newPortMemory(options.Log),
+		activity: newActivity(options.Now),
+		conns:    newConnSet(),
+	}
+	p.config = newConfig(options.Now, p.metrics.expect)
+	p.upstreams = newUpstreams(options, p.metrics)
+	p.serverTLS = p.meshServerConfig()
+	p.outbound = p.newHTTPSide(options.Listeners.Outbound, p.handleOutbound)
+	p.inbound = p.newHTTPSide(options.Listeners.Inbound, p.handleInbound)
+	p.admin = p.newAdmin()
+	return p
+}
+
+// Run carries traffic until the context ends, then drains and returns. The listeners are closed
+// then.
+func (p *Proxy) Run(ctx context.Context) error {
+	// What was begun goes on while the proxy drains.
+	serveContext, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if p.options.Snapshot != nil {
+		p.config.set(p.options.Snapshot)
+	}
+	failed := make(chan error, 3)
+	p.serving.Go(func() { failed <- p.accept(serveContext, p.options.Listeners.Outbound, p.serveOutbound) })
+	p.serving.Go(func() { failed <- p.accept(serveContext, p.options.Listeners.Inbound, p.serveInbound) })
+	p.serving.Go(func() { failed <- ignoreClosed(p.admin.Serve(p.options.Listeners.Admin)) })
+	for _, side := range []httpSide{p.outbound, p.inbound} {
+		p.serving.Go(func() { _ = side.server.Serve(side.handoff) }) // Ends when it is closed below.
+	}
+	if p.options.Discovery != nil {
+		stream := newDiscovery(*p.options.Discovery, p)
+		p.serving.Go(func() { stream.run(serveContext) })
+	}
+	p.serving.Go(func() { p.tidy(serveContext) })
+	p.log.Info("proxy started", "outbound", p.options.Listeners.Outbound.Addr().String(),
+		"inbound", p.options.Listeners.Inbound.Addr().String(), "admin", p.options.Listeners.Admin.Addr().String())
+
+	var err error
+	select {
+	case <-ctx.Done():
+		p.drain(serveContext)
+	case err = <-failed:
+	}
+	p.close()
+	stop()
+	p.serving.Wait()
+	return err
+}
+
+// close ends everything: idle connections in good order, so that who sends on one knows that it was
+// not read, and the rest cut.
+func (p *Proxy) close() {
+	p.options.Listeners.close()
+	grace, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	for _, side := range []httpSide{p.outbound, p.inbound} {
+		_ = side.server.Shutdown(grace) // What is still open is cut below.
+		_ = side.server.Close()         // As above.
+		_ = side.handoff.Close()        // As above.
+	}
+	p.conns.closeAll()
+	p.upstreams.closeIdle()
+	_ = p.admin.Close() // As above.
+}
+
+// tidy forgets what is no longer used.
+func (p *Proxy) tidy(ctx context.Context) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			p.config.dropUnused()
+			known := knownEndpoints(p.config.Snapshot())
+			p.balancer.forget(func(address string) bool { return known[address] })
+		}
+	}
+}
+
+func knownEndpoints(snapshot *mesh.Snapshot) map[string]bool {
+	known := map[string]bool{}
+	for _, destination := range snapshot.Destinations {
+		for _, endpoint := range destination.Endpoints {
+			known[endpoint.Address] = true
+		}
+	}
+	for _, peer := range snapshot.Inbound.Peers {
+		known[peer.Address] = true
+	}
+	return known
+}
+
+func (p *Proxy) ownRevision() revision {
+	inbound := p.config.Snapshot().Inbound
+	return revision{inbound.Workload, inbound.PodTemplateHash}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// quietLog is for what net/http says about clients that misbehave.
+func quietLog(logger *slog.Logger) *log.Logger {
+	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"slices"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+// stableRevision is the name of the revision that serves when the drawn one cannot.
+const stableRevision = "stable"
+
+// revision names one revision of a workload; the workload is "namespace/name".
+type revision struct{ workload, hash string }
+
+// route is what the weights chose for one request, and where it may go.
+type route struct {
+	// drawn is the revision for which the request counts, whoever serves it in the end.
+	drawn revision
+	// tiers of endpoints, to be tried in order. The first holds those of the drawn revision and is
+	// empty when it has none.
+	tiers [][]*mesh.Endpoint
+	// split says that the weights of a split were applied.
+	split bool
+}
+
+// chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by
+// weight, and orders the endpoints. It is pure: draw gives numbers in [0, 1).
+func chooseRoute(destination *mesh.Destination, draw func() float64) route {
+	serving := destination.Endpoints
+	if destination.PodAddress {
+		if own := addressed(destination); own != nil {
+			if splitOf(destination, own.Workload) == nil {
+				return route{drawn: revisionOf(own), tiers: [][]*mesh.Endpoint{{own}}}
+			}
+			// Who dials a pod of a split workload means its workload, not another of the Service.
+			serving = slices.DeleteFunc(slices.Clone(serving), func(e mesh.Endpoint) bool { return e.Workload != own.Workload })
+		}
+	}
+	if len(serving) == 0 {
+		return route{}
+	}
+	workload := drawWorkload(serving, draw)
+	split := splitOf(destination, workload)
+	if split == nil {
+		return unsplitRoute(destination, serving, workload)
+	}
+	drawn := drawRevision(split, draw)
+	return route{
+		drawn: revision{workload, drawn.PodTemplateHash},
+		tiers: splitTiers(destination, serving, split, drawn),
+		split: true,
+	}
+}
+
+// withoutSplit is the route for requests that mean this very address, such as scrapes of a pod.
+func withoutSplit(destination *mesh.Destination) route {
+	if own := addressed(destination); own != nil {
+		return route{drawn: revisionOf(own), tiers: [][]*mesh.Endpoint{{own}}}
+	}
+	return route{}
+}
+
+func addressed(destination *mesh.Destination) *mesh.Endpoint {
+	for i := range destination.Endpoints {
+		if destination.Endpoints[i].Address == destination.Address {
+			return &destination.Endpoints[i]
+		}
+	}
+	return nil
+}
+
+func revisionOf(endpoint *mesh.Endpoint) revision {
+	return revision{endpoint.Workload, endpoint.PodTemplateHash}
+}
+
+func splitOf(destination *mesh.Destination, workload string) *mesh.Split {
+	for i := range destination.Splits {
+		if destination.Splits[i].Workload == workload && workload != "" {
+			return &destination.Splits[i]
+		}
+	}
+	return nil
+}
+
+// drawWorkload gives each workload a share in proportion to its ready endpoints, or to all of them
+// while none is ready.
+func drawWorkload(endpoints []mesh.Endpoint, draw func() float64) string {
+	total, ready := len(endpoints), 0
+	for i := range endpoints {
+		if endpoints[i].Ready {
+			ready++
+		}
+	}
+	if ready > 0 {
+		total = ready
+	}
+	nth := int(draw() * float64(total))
+	for i := range endpoints {
+		if ready > 0 && !endpoints[i].Ready {
+			continue
+		}
+		if nth == 0 {
+			return endpoints[i].Workload
+		}
+		nth--
+	}
+	return endpoints[len(endpoints)-1].Workload
+}
+
+// drawRevision draws by weight. Weights that are all zero mean stable: a split that sends requests
+// nowhere is nobody's intent.
+func drawRevision(split *mesh.Split, draw func() float64) mesh.RevisionWeight {
+	var sum uint32
+	for _, candidate := range split.Revisions {
+		sum += candidate.Weight
+	}
+	if sum > 0 {
+		share := draw() * float64(sum)
+		for _, candidate := range split.Revisions {
+			if share < float64(candidate.Weight) {
+				return candidate
+			}
+			share -= float64(candidate.Weight)
+		}
+	}
+	return stableOf(split)
+}
+
+func stableOf(split *mesh.Split) mesh.RevisionWeight {
+	for _, candidate := range split.Revisions {
+		if candidate.Name == stableRevision {
+			return candidate
+		}
+	}
+	if len(split.Revisions) > 0 {
+		return split.Revisions[0]
+	}
+	return mesh.RevisionWeight{}
+}
+
+// splitTiers orders the endpoints of a split workload: the drawn revision, then stable, then what
+// else has a weight, then what the split does not list; first the ready ones, then the terminating
+// ones, then other workloads. A revision with weight 0 other than stable is in none: what was
+// rejected or not yet analysed takes no traffic, not even in need.
+func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *mesh.Split, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
+	tiers := make([][]*mesh.Endpoint, 2*rankCount, 2*rankCount+1)
+	for i := range serving {
+		endpoint := &serving[i]
+		if endpoint.Workload != split.Workload {
+			continue
+		}
+		rank := rankOf(endpoint.PodTemplateHash, split, drawn)
+		if rank == rankNever {
+			continue
+		}
+		if !endpoint.Ready {
+			rank += rankCount
+		}
+		tiers[rank] = append(tiers[rank], endpoint)
+	}
+	return compactTiers(append(tiers, otherWorkloads(destination, serving, split.Workload)))
+}
+
+// unsplitRoute orders the endpoints of a workload without a split: its ready ones, those of others,
+// the terminating ones.
+func unsplitRoute(destination *mesh.Destination, serving []mesh.Endpoint, workload string) route {
+	var ready, terminating []*mesh.Endpoint
+	for i := range serving {
+		switch endpoint := &serving[i]; {
+		case endpoint.Workload != workload:
+		case endpoint.Ready:
+			ready = append(ready, endpoint)
+		default:
+			terminating = append(terminating, endpoint)
+		}
+	}
+	tiers := compactTiers([][]*mesh.Endpoint{ready, otherWorkloads(destination, serving, workload), terminating})
+	return route{drawn: revision{workload: workload}, tiers: tiers}
+}
+
+// otherWorkloads are the ready endpoints of a Service's other workloads, which serve when the drawn
+// one cannot at all. Revisions that their own splits keep from traffic are left out.
+func otherWorkloads(destination *mesh.Destination, serving []mesh.Endpoint, workload string) []*mesh.Endpoint {
+	var others []*mesh.Endpoint
+	for i := range serving {
+		endpoint := &serving[i]
+		if endpoint.Workload == workload || !endpoint.Ready {
+			continue
+		}
+		if split := splitOf(destination, endpoint.Workload); split != nil {
+			if rankOf(endpoint.PodTemplateHash, split, stableOf(split)) == rankNever {
+				continue
+			}
+		}
+		others = append(others, endpoint)
+	}
+	return others
+}
+
+// Ranks of a revision in the order of tiers.
+const (
+	rankNever = iota - 1
+	rankDrawn
+	rankStable
+	rankWeighted
+	rankUnlisted
+	rankCount
+)
+
+func rankOf(hash string, split *mesh.Split, drawn mesh.RevisionWeight) int {
+	if hash == drawn.PodTemplateHash {
+		return rankDrawn
+	}
+	for _, listed := range split.Revisions {
+		switch {
+		case listed.PodTemplateHash != hash:
+		case listed.Name == stableRevision:
+			return rankStable
+		case listed.Weight > 0:
+			return rankWeighted
+		default:
+			return rankNever
+		}
+	}
+	return rankUnlisted
+}
+
+// compactTiers drops empty tiers but the first, whose emptiness says that the drawn revision has no
+// endpoint.
+func compactTiers(tiers [][]*mesh.Endpoint) [][]*mesh.Endpoint {
+	kept := tiers[:1]
+	for _, tier := range tiers[1:] {
+		if len(tier) > 0 {
+			kept = append(kept, tier)
+		}
+	}
+	return kept
+}

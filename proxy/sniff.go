@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// detectTime is how long the first bytes of a connection are waited for.
+	detectTime = time.Second
+	// sniffLimit is how much of a first line is looked at.
+	sniffLimit = 8 << 10
+	// recordHandshake is the first byte of a TLS connection.
+	recordHandshake = 0x16
+)
+
+// spoken is what the first bytes of a connection say.
+type spoken int
+
+const (
+	spokenUnclear spoken = iota // More bytes are needed.
+	spokenHTTP1
+	spokenTLS
+	spokenOther
+	spokenNothing // Nothing came in time.
+)
+
+// classify says what the first bytes of a client are. Only a whole request line of HTTP/1 is HTTP:
+// "GET key" may as well be Redis.
+func classify(first []byte) spoken {
+	if len(first) == 0 {
+		return spokenUnclear
+	}
+	if first[0] == recordHandshake {
+		return spokenTLS
+	}
+	line, _, whole := bytes.Cut(first, []byte("\n"))
+	method, rest, found := bytes.Cut(line, []byte(" "))
+	if !isToken(method) || len(method) > 32 {
+		return spokenOther
+	}
+	if !found {
+		return unlessWhole(whole)
+	}
+	target, protocol, found := bytes.Cut(rest, []byte(" "))
+	if bytes.ContainsAny(target, "\x00\t\r") || found && len(target) == 0 {
+		return spokenOther
+	}
+	if !found {
+		if len(first) >= sniffLimit {
+			return spokenHTTP1 // A method and a target that is longer than anything else would send.
+		}
+		return unlessWhole(whole)
+	}
+	const version = "HTTP/1."
+	if !bytes.HasPrefix(protocol, []byte(version)) && !bytes.HasPrefix([]byte(version), protocol) {
+		return spokenOther
+	}
+	if len(protocol) < len(version) {
+		return unlessWhole(whole)
+	}
+	return spokenHTTP1
+}
+
+func unlessWhole(whole bool) spoken {
+	if whole {
+		return spokenOther
+	}
+	return spokenUnclear
+}
+
+// isToken says whether all bytes may be in a method. Methods in small letters are not seen in HTTP,
+// but are the commands of many other protocols.
+func isToken(method []byte) bool {
+	for _, b := range method {
+		if (b < 'A' || b > 'Z') && b != '-' && b != '_' {
+			return false
+		}
+	}
+	return len(method) > 0
+}
+
+// sniff reads until it is clear what is spoken, at most for the given time, and returns what it
+// read. With wait 0 it waits for as long as it takes.
+func sniff(conn net.Conn, wait time.Duration) (spoken, []byte, error) {
+	if wait > 0 {
+		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+			return spokenNothing, nil, err
+		}
+	}
+	var first []byte
+	buffer := make([]byte, 1<<10)
+	for {
+		n, err := conn.Read(buffer)
+		first = append(first, buffer[:n]...)
+		verdict := classify(first)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && len(first) == 0:
+			return spokenNothing, nil, conn.SetReadDeadline(time.Time{})
+		case errors.Is(err, os.ErrDeadlineExceeded), verdict == spokenUnclear && len(first) >= sniffLimit:
+			return settled(verdict), first, conn.SetReadDeadline(time.Time{})
+		case verdict != spokenUnclear:
+			return verdict, first, conn.SetReadDeadline(time.Time{})
+		case err != nil && len(first) > 0:
+			// A client that wrote little and ended its side, as TCP allows.
+			return spokenOther, first, conn.SetReadDeadline(time.Time{})
+		case err != nil:
+			return spokenNothing, nil, err
+		}
+	}
+}
+
+func settled(verdict spoken) spoken {
+	if verdict == spokenUnclear {
+		return spokenOther
+	}
+	return verdict
+}

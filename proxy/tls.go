@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/mesh/identity"
+)
+
+// handshakeTime bounds a TLS handshake. It is longer than a connect, as it waits for two processors.
+const handshakeTime = 3 * time.Second
+
+var errNoMeshProtocol = errors.New("the peer does not speak the mesh's protocol")
+
+// meshServerConfig is the TLS of the inbound side: any workload of the trust domain may come in.
+func (p *Proxy) meshServerConfig() *tls.Config {
+	config := identity.ServerConfig(p.options.Certificates, p.options.Bundles, p.options.ID.TrustDomain())
+	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNTCP}
+	return config
+}
+
+// acceptMesh makes the server's side of the handshake and returns who the client is and what it
+// speaks.
+func acceptMesh(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.Conn, client, protocol string, _ error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	secured := tls.Server(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, "", "", fmt.Errorf("TLS handshake with %s: %w", conn.RemoteAddr(), err)
+	}
+	state := secured.ConnectionState()
+	id, err := identity.PeerID(&state)
+	if err != nil {
+		return nil, "", "", err
+	}
+	return secured, id.String(), state.NegotiatedProtocol, nil
+}
+
+// dialMesh makes the client's side of the handshake on a connection and demands exactly one peer.
+func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, peer, protocol string) (net.Conn, error) {
+	id, err := spiffeid.FromString(peer)
+	if err != nil {
+		return nil, fmt.Errorf("parse the identity to demand: %w", err)
+	}
+	config := identity.ClientConfig(u.certificates, u.bundles, id)
+	config.NextProtos = []string{protocol}
+	secured := tls.Client(conn, config)
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake with %s at %s: %w", peer, conn.RemoteAddr(), err)
+	}
+	if secured.ConnectionState().NegotiatedProtocol != protocol {
+		return nil, fmt.Errorf("%w: %s at %s", errNoMeshProtocol, peer, conn.RemoteAddr())
+	}
+	return secured, nil
+}
+
+// noIdentity is the source of a proxy without an identity: it carries plaintext only.
+type noIdentity struct{}
+
+func (noIdentity) Certificate() (*tls.Certificate, error) { return nil, identity.ErrNoCertificate }
+
+func (noIdentity) Bundle() (*x509.CertPool, error) { return x509.NewCertPool(), nil }

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/mesh/identity"
+)
+
+const (
+	// connectTime is how long a connect may take before another endpoint is tried.
+	connectTime = time.Second
+	// idleToPeer is shorter than what any proxy waits for the next request (idleClient), so that
+	// the side that sends is the one that closes.
+	idleToPeer = 5 * time.Second
+	// idleToApp is shorter than what applications wait for the next request.
+	idleToApp = time.Second
+	// idlePerEndpoint caps unused connections to one endpoint.
+	idlePerEndpoint = 256
+)
+
+// hop is where one attempt goes.
+type hop struct {
+	address string
+	// identity that the peer must prove; empty for plaintext.
+	identity string
+	// local is set for the pod's own application.
+	local bool
+	// key is what the attempt is remembered by when it fails.
+	key string
+	// revision that the attempt is open on.
+	revision revision
+	labels   trafficLabels
+	// release ends the claims on the endpoint.
+	release func()
+}
+
+// connectError is a connect or handshake that failed: nothing of the request was sent.
+type connectError struct {
+	address string
+	err     error
+}
+
+func (e *connectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.address, e.err) }
+func (e *connectError) Unwrap() error { return e.err }
+
+// timedOut says that nobody answered, as opposed to somebody who refused.
+func (e *connectError) timedOut() bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(e.err, &timeout) && timeout.Timeout()
+}
+
+// upstreams holds the connections to applications and other proxies.
+type upstreams struct {
+	dial         func(ctx context.Context, address string) (net.Conn, error)
+	certificates identity.CertificateSource
+	bundles      identity.BundleSource
+	metrics      *metrics
+
+	plain *http.Transport
+	mutex sync.Mutex
+	// meshed has one pool per identity, so that a connection is never used for an address whose
+	// pod has been replaced by one of somebody else.
+	meshed map[string]*http.Transport
+}
+
+func newUpstreams(options Options, metrics *metrics) *upstreams {
+	u := &upstreams{
+		dial:         options.Dial,
+		certificates: options.Certificates,
+		bundles:      options.Bundles,
+		metrics:      metrics,
+		meshed:       map[string]*http.Transport{},
+	}
+	u.plain = u.newTransport("", idleToApp)
+	return u
+}
+
+func (u *upstreams) newTransport(peer string, idle time.Duration) *http.Transport {
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			return u.connect(ctx, hop{address: address, identity: peer, labels: labelsOf(ctx)}, mesh.ALPNHTTP1)
+		},
+		DisableCompression:    true,
+		MaxIdleConnsPerHost:   idlePerEndpoint,
+		IdleConnTimeout:       idle,
+		ExpectContinueTimeout: time.Second,
+		// What the application accepts is its own decision.
+		MaxResponseHeaderBytes: 1 << 20,
+		Protocols:              onlyHTTP1(),
+	}
+}
+
+func onlyHTTP1() *http.Protocols {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return protocols
+}
+
+// transport returns the pool for a hop.
+func (u *upstreams) transport(to *hop) *http.Transport {
+	if to.identity == "" {
+		return u.plain
+	}
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	pool, ok := u.meshed[to.identity]
+	if !ok {
+		pool = u.newTransport(to.identity, idleToPeer)
+		u.meshed[to.identity] = pool
+	}
+	return pool
+}
+
+// connect opens a connection to a hop, with TLS when it has an identity.
+func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.Conn, error) {
+	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
+	dialContext, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	raw, err := u.dial(dialContext, to.address)
+	if err != nil {
+		return nil, &connectError{to.address, err}
+	}
+	conn := raw
+	if to.identity != "" {
+		if conn, err = u.dialMesh(ctx, raw, to.identity, protocol); err != nil {
+			_ = raw.Close() // The handshake's error is the one that tells.
+			return nil, &connectError{to.address, err}
+		}
+	}
+	series.open()
+	return &upstreamConn{Conn: conn, raw: raw, meshed: to.identity != "", series: series}, nil
+}
+
+func (u *upstreams) closeIdle() {
+	u.plain.CloseIdleConnections()
+	u.mutex.Lock()
+	defer u.mutex.Unlock()
+	for _, pool := range u.meshed {
+		pool.CloseIdleConnections()
+	}
+}
+
+// upstreamConn is a connection that knows how it ended, which decides whether a request that was not
+// answered may be sent again.
+type upstreamConn struct {
+	net.Conn
+	raw    net.Conn
+	meshed bool
+	series *tcpSeries
+	closed sync.Once
+
+	bytesRead    atomic.Uint64
+	bytesWritten atomic.Uint64
+	// endedCleanly is set when the peer has ended its side in good order; acknowledged is then how
+	// many bytes it had acknowledged.
+	endedCleanly atomic.Bool
+	acknowledged atomic.Uint64
+}
+
+func (c *upstreamConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.bytesRead.Add(uint64(n))
+	c.series.read(n)
+	if err == io.EOF { //nolint:errorlint // A wrapped EOF is not the end of the stream in good order.
+		if acknowledged, ok := acknowledgedBytes(c.raw); ok {
+			c.acknowledged.Store(acknowledged)
+		}
+		c.endedCleanly.Store(true)
+	}
+	return n, err
+}
+
+func (c *upstreamConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.bytesWritten.Add(uint64(n))
+	c.series.wrote(n)
+	return n, err
+}
+
+func (c *upstreamConn) Close() error {
+	c.closed.Do(c.series.close)
+	return c.Conn.Close()
+}
+
+// CloseWrite says that nothing more will be written.
+func (c *upstreamConn) CloseWrite() error { return closeWrite(c.Conn) }

@@ -57,7 +57,7 @@ func (l layout) remove(ctx context.Context) error {
 	if err := l.stopAll(ctx, watchers); err != nil {
 		return err
 	}
-	sockets := l.shimSockets()
+	strays := l.containerFiles()
 	if err := l.stopAll(ctx, runtimes); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (l layout) remove(ctx context.Context) error {
 		unmountBelow(l.dir),
 		removeNetwork(ctx),
 		l.restoreSysctls(),
-		l.removeStrays(sockets),
+		l.removeStrays(strays),
 	)
 	if err := errors.Join(failures...); err != nil {
 		return err
@@ -105,20 +105,23 @@ func (l layout) stopAll(ctx context.Context, names []string) error {
 	return group.Wait()
 }
 
-// shimSockets are the files on which the containers' supervisors listen, outside our directory.
-func (l layout) shimSockets() []string {
-	var sockets []string
+// containerFiles are what containers have outside our directory: the sockets on which their
+// supervisors listen, and the network plugins' notes.
+func (l layout) containerFiles() []string {
+	var files []string
 	for _, n := range nodes() {
 		// A pattern of our own is always good.
 		found, _ := filepath.Glob(l.path(n.name, "run", "io.containerd.runtime.v2.task", "*", "*", "address"))
 		for _, path := range found {
 			content, err := os.ReadFile(path)
 			if socket, ok := strings.CutPrefix(string(content), "unix://"); ok && err == nil {
-				sockets = append(sockets, socket)
+				files = append(files, socket)
 			}
+			notes, _ := filepath.Glob("/var/lib/cni/results/*-" + filepath.Base(filepath.Dir(path)) + "-*")
+			files = append(files, notes...)
 		}
 	}
-	return sockets
+	return files
 }
 
 // killShims kills every process that serves one of our containerds: the supervisors outlive it by
@@ -158,16 +161,11 @@ func (l layout) isShim(commandLine []byte) bool {
 }
 
 // removeStrays removes what kubelet, containerd and the CNI plugins put where no setting moves it.
-func (l layout) removeStrays(sockets []string) error {
+func (l layout) removeStrays(files []string) error {
 	var failures []error
-	for _, socket := range sockets {
-		failures = append(failures, ignoreMissing(os.Remove(socket)))
-	}
-	for _, pattern := range []string{"/var/lib/cni/results/" + cniNetwork + "-*", "/var/lib/cni/cache/results/" + cniNetwork + "-*"} {
-		found, _ := filepath.Glob(pattern)
-		for _, path := range found {
-			failures = append(failures, ignoreMissing(os.Remove(path)))
-		}
+	notes, _ := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
+	for _, path := range append(files, notes...) {
+		failures = append(failures, ignoreMissing(os.Remove(path)))
 	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")
 	for _, link := range links {
@@ -186,7 +184,7 @@ func (l layout) removeStrays(sockets []string) error {
 		}
 	}
 	for _, dir := range []string{
-		"/var/lib/cni/results", "/var/lib/cni/cache", "/var/lib/cni", "/var/log/containers", "/run/containerd/s", "/run/containerd",
+		"/var/lib/cni/results", "/var/lib/cni", "/var/log/containers", "/run/containerd/s", "/run/containerd",
 		"/var/lib/kubelet/device-plugins", "/var/lib/kubelet",
 	} {
 		// Only empty ones go.

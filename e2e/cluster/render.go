@@ -41,6 +41,7 @@ func (l layout) nodeFiles(n node, pluginDirectory string) (map[string][]byte, er
 		{l.path(n.name, "containerd.toml"), "templates/containerd.toml", map[string]string{
 			"Root":             l.path(n.name, "containerd"),
 			"State":            l.path(n.name, "run"),
+			"RuntimeRoot":      l.path(n.name, "runc"),
 			"Socket":           l.containerdSocket(n),
 			"PauseImage":       pauseImage,
 			"PluginDirectory":  pluginDirectory,

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,7 +59,6 @@ func (l layout) remove(ctx context.Context) error {
 	if err := l.stopAll(ctx, watchers); err != nil {
 		return err
 	}
-	strays := l.containerFiles()
 	if err := l.stopAll(ctx, runtimes); err != nil {
 		return err
 	}
@@ -70,7 +71,7 @@ func (l layout) remove(ctx context.Context) error {
 		unmountBelow(l.dir),
 		removeNetwork(ctx),
 		l.restoreSysctls(),
-		l.removeStrays(strays),
+		l.removeStrays(),
 	)
 	if err := errors.Join(failures...); err != nil {
 		return err
@@ -105,23 +106,35 @@ func (l layout) stopAll(ctx context.Context, names []string) error {
 	return group.Wait()
 }
 
-// containerFiles are what containers have outside our directory: the sockets on which their
-// supervisors listen, and the network plugins' notes.
-func (l layout) containerFiles() []string {
-	var files []string
+// networkNotes are what the network plugins wrote down about our pods outside our directory.
+func (l layout) networkNotes() []string {
+	// Patterns of our own are always good.
+	notes, _ := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
 	for _, n := range nodes() {
-		// A pattern of our own is always good.
-		found, _ := filepath.Glob(l.path(n.name, "run", "io.containerd.runtime.v2.task", "*", "*", "address"))
-		for _, path := range found {
-			content, err := os.ReadFile(path)
-			if socket, ok := strings.CutPrefix(string(content), "unix://"); ok && err == nil {
-				files = append(files, socket)
-			}
-			notes, _ := filepath.Glob("/var/lib/cni/results/*-" + filepath.Base(filepath.Dir(path)) + "-*")
-			files = append(files, notes...)
+		sandboxes, _ := filepath.Glob(l.path(n.name, "containerd", "io.containerd.grpc.v1.cri", "sandboxes", "*"))
+		for _, sandbox := range sandboxes {
+			loopback, _ := filepath.Glob("/var/lib/cni/results/*-" + filepath.Base(sandbox) + "-*")
+			notes = append(notes, loopback...)
 		}
 	}
-	return files
+	return notes
+}
+
+// deadSockets are those of containers' supervisors on which nobody listens any more. They are never
+// listened on again, so that it does not matter whose they were.
+func deadSockets() []string {
+	var dead []string
+	found, _ := filepath.Glob("/run/containerd/s/*")
+	for _, path := range found {
+		connection, err := net.Dial("unix", path)
+		switch {
+		case err == nil:
+			_ = connection.Close()
+		case errors.Is(err, syscall.ECONNREFUSED):
+			dead = append(dead, path)
+		}
+	}
+	return dead
 }
 
 // killShims kills every process that serves one of our containerds: the supervisors outlive it by
@@ -161,10 +174,9 @@ func (l layout) isShim(commandLine []byte) bool {
 }
 
 // removeStrays removes what kubelet, containerd and the CNI plugins put where no setting moves it.
-func (l layout) removeStrays(files []string) error {
+func (l layout) removeStrays() error {
 	var failures []error
-	notes, _ := filepath.Glob("/var/lib/cni/results/" + cniNetwork + "-*")
-	for _, path := range append(files, notes...) {
+	for _, path := range slices.Concat(l.networkNotes(), deadSockets()) {
 		failures = append(failures, ignoreMissing(os.Remove(path)))
 	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")

@@ -123,14 +123,18 @@ func betsOver(limit float64) []bet {
 	return bets
 }
 
+type alternative struct{ ratio, prior float64 }
+
 // clearing are the alternatives that clear a canary: how much better than the hypothesis it is.
-var clearing = [...]struct{ ratio, prior float64 }{{0.02, 0.4}, {0.25, 0.3}, {0.5, 0.2}, {0.75, 0.1}}
+func clearing() []alternative {
+	return []alternative{{0.02, 0.4}, {0.25, 0.3}, {0.5, 0.2}, {0.75, 0.1}}
+}
 
 // betsBetter bet that the canary is better than stable plus margin.
 func betsBetter(margin float64) []bet {
 	hypothesis := comparison{tolerance: 1, margin: margin}
-	bets := make([]bet, 0, len(clearing))
-	for _, alternative := range clearing {
+	bets := make([]bet, 0, len(clearing()))
+	for _, alternative := range clearing() {
 		bets = append(bets, bet{alternative.prior, func(round observation) float64 {
 			return hypothesis.increment(alternative.ratio, round.share, round.trial)
 		}})
@@ -141,8 +145,8 @@ func betsBetter(margin float64) []bet {
 // betsUnder bet that the canary's own rate is under the limit, for when there is no stable to compare with.
 func betsUnder(limit float64) []bet {
 	limit = math.Min(limit, 0.99)
-	bets := make([]bet, 0, len(clearing))
-	for _, alternative := range clearing {
+	bets := make([]bet, 0, len(clearing()))
+	for _, alternative := range clearing() {
 		bets = append(bets, bet{alternative.prior, func(round observation) float64 {
 			return objectiveIncrement(alternative.ratio*limit, limit, round.canaryBad, round.canaryAll)
 		}})

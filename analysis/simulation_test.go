@@ -91,9 +91,9 @@ func TestGoodCanariesAreNotRolledBack(t *testing.T) {
 		success        float64
 		promoted       float64 // at least this share, within 60 s
 	}{
-		{"0.1 % errors at 200 requests/s", 2_000, 200, 0.001, 99, 0.99},
-		{"1 % errors at 200 requests/s", 2_000, 200, 0.01, 95, 0.99},
-		{"1 % errors at 50 requests/s, at the objective", 500, 50, 0.01, 99, 0},
+		{"0.1 % errors at 200 requests/s", 1_000, 200, 0.001, 99, 0.99},
+		{"1 % errors at 200 requests/s", 1_000, 200, 0.01, 95, 0.99},
+		{"1 % errors at 50 requests/s, at the objective", 200, 50, 0.01, 99, 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestGoodCanariesAreNotRolledBack(t *testing.T) {
 }
 
 func TestBadCanariesAreCaughtAtTheFirstWeight(t *testing.T) {
-	const runs = 200
+	const runs = 100
 	cases := []struct {
 		name     string
 		requests float64
@@ -173,7 +173,7 @@ func TestSlowCanaryIsCaughtAtTheFirstWeight(t *testing.T) {
 
 // A fault of something that both revisions need stops the run and takes nothing back.
 func TestSharedOutageHolds(t *testing.T) {
-	const runs = 500
+	const runs = 100
 	failed, promoted := 0, 0
 	for seed := range uint64(runs) {
 		w := &world{

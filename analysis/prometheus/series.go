@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package prometheus
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// kind is what a series counts.
+type kind int
+
+const (
+	succeeded kind = iota // responses that are no failure
+	failed                // responses that are
+	answered              // responses whose latency was measured
+	within                // those of them that took at most the limit
+	lost                  // requests that got no response, counted by their callers
+	kinds
+)
+
+// arm is a revision of the run.
+type arm int
+
+const (
+	canary arm = iota
+	stable
+	arms
+)
+
+// series is one counter with its usable samples, oldest first.
+type series struct {
+	pod     string // that was scraped
+	arm     arm
+	kind    kind
+	samples []sample
+}
+
+type sample struct {
+	at    time.Time
+	value float64
+}
+
+// increment is by how much a counter grew up to a scrape.
+type increment struct {
+	at     time.Time
+	arm    arm
+	kind   kind
+	amount float64
+}
+
+// largestCount is where floats stop to count one by one; no counter of requests gets there.
+const largestCount = 1 << 53
+
+// newSeries sorts one stream of an answer. Series of other revisions and of unknown meaning are no
+// part of the run.
+func newSeries(p plan, stream *model.SampleStream) (series, bool) {
+	label := func(name model.LabelName) string { return string(stream.Metric[name]) }
+	s := series{pod: label(labelPod) + "\xff" + label(labelInstance)}
+	hash := label(labelHash)
+	switch {
+	case label(labelDirection) == outbound:
+		s.kind, hash = lost, label(labelDestination)
+	case label(model.MetricNameLabel) == latencyBuckets:
+		s.kind = within
+	case label(model.MetricNameLabel) == latencyCount:
+		s.kind = answered
+	case label(labelClass) == classFailure:
+		s.kind = failed
+	case label(labelClass) == classSuccess:
+		s.kind = succeeded
+	default:
+		return s, false
+	}
+	switch hash {
+	case p.CanaryHash:
+		s.arm = canary
+	case p.StableHash:
+		s.arm = stable
+	default:
+		return s, false
+	}
+	for _, pair := range stream.Values {
+		value, at := float64(pair.Value), pair.Timestamp.Time()
+		if value >= 0 && value <= largestCount && !at.After(p.Now) { // not NaN either
+			s.samples = append(s.samples, sample{at, value})
+		}
+	}
+	slices.SortStableFunc(s.samples, func(a, b sample) int { return a.at.Compare(b.at) })
+	return s, len(s.samples) > 0
+}
+
+// increments of the series after from, given the value that it had there.
+func (s series) increments(from time.Time, baseline float64) []increment {
+	var grown []increment
+	for _, sample := range s.samples {
+		if !sample.at.After(from) {
+			continue
+		}
+		amount := sample.value - baseline
+		if amount < 0 { // the process began anew, from 0
+			amount = sample.value
+		}
+		if amount > 0 {
+			grown = append(grown, increment{sample.at, s.arm, s.kind, amount})
+		}
+		baseline = sample.value
+	}
+	return grown
+}
+
+// baseline is what a series had counted at the run's start.
+func (s series) baseline(p plan, seen *sightings) float64 {
+	before := -1.0
+	for _, sample := range s.samples {
+		if !sample.at.After(p.from) {
+			before = sample.value
+		}
+	}
+	born := s.samples[0]
+	switch {
+	case before >= 0:
+		return before
+	case s.kind == lost && seen.scraped(born.at):
+		// Failures appear in a caller's counters with the first of them. Prometheus was there just
+		// before, so there was no older one.
+		return 0
+	case s.kind != lost && seen.first(s.pod).Before(born.at):
+		// The pod is older than its series: born at 0 since the scrape before.
+		return 0
+	case s.kind != lost && s.arm == canary && !p.truncated:
+		// A pod of the canary that was not there before the run was made in it.
+		return 0
+	default:
+		// How old these counts are is not known; they begin to be known now.
+		return math.Max(born.value, 0)
+	}
+}

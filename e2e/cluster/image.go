@@ -6,6 +6,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -48,19 +50,74 @@ func (c *Cluster) LoadImages(ctx context.Context, images ...Image) error {
 		return fmt.Errorf("load images: %s points at a cluster that is not ours, whose nodes must be able to pull them", EnvExisting)
 	}
 	for _, image := range images {
-		built, err := image.build()
-		if err != nil {
-			return err
-		}
-		group, ctx := errgroup.WithContext(ctx)
-		for _, n := range nodes() {
-			group.Go(func() error { return c.layout.importImage(ctx, n, image.Reference, built) })
-		}
-		if err := group.Wait(); err != nil {
+		if err := c.layout.loadImage(ctx, image); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// loadImage builds the image only for nodes that do not have it.
+func (l layout) loadImage(ctx context.Context, image Image) error {
+	key, err := image.key()
+	if err != nil {
+		return err
+	}
+	var without []node
+	for _, n := range nodes() {
+		if content, err := os.ReadFile(l.imageMarker(n, image.Reference)); err != nil || string(content) != key {
+			without = append(without, n)
+		}
+	}
+	if len(without) == 0 {
+		return nil
+	}
+	built, err := image.build()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, n := range without {
+		group.Go(func() error {
+			if err := l.importImage(ctx, n, image.Reference, built); err != nil {
+				return err
+			}
+			return writeFiles(map[string][]byte{l.imageMarker(n, image.Reference): []byte(key)})
+		})
+	}
+	return group.Wait()
+}
+
+// imageMarker is a file that says which image a node has under a reference.
+func (l layout) imageMarker(n node, reference string) string {
+	return l.path(n.name, "images", strings.NewReplacer("/", "_", ":", "_").Replace(reference))
+}
+
+// key names what goes into the image.
+func (i Image) key() (string, error) {
+	sum := sha256.New()
+	_, _ = fmt.Fprintf(sum, "%q %q %q\n", i.Reference, i.Entrypoint, i.User)
+	for _, target := range slices.Sorted(maps.Keys(i.Files)) {
+		if err := hashFile(sum, target, i.Files[target]); err != nil {
+			return "", fmt.Errorf("build image %s: %w", i.Reference, err)
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func hashFile(sum io.Writer, target, source string) error {
+	file, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(sum, "%q %d %s\n", target, info.Size(), info.Mode())
+	_, err = io.Copy(sum, file)
+	return err
 }
 
 // build makes the image in memory: one layer, the same bytes for the same files.
@@ -145,17 +202,8 @@ func addFile(writer *tar.Writer, target, source string) error {
 	return err
 }
 
-// importImage streams the image into a node's containerd, unless a file beside it says that this
-// very image is there.
+// importImage streams the image into a node's containerd.
 func (l layout) importImage(ctx context.Context, n node, reference string, image v1.Image) error {
-	digest, err := image.Digest()
-	if err != nil {
-		return fmt.Errorf("name image %s: %w", reference, err)
-	}
-	marker := l.path(n.name, "images", strings.NewReplacer("/", "_", ":", "_").Replace(reference))
-	if content, err := os.ReadFile(marker); err == nil && string(content) == digest.String() {
-		return nil
-	}
 	tag, err := name.NewTag(reference, name.StrictValidation)
 	if err != nil {
 		return fmt.Errorf("name image: %w", err)
@@ -169,12 +217,6 @@ func (l layout) importImage(ctx context.Context, n node, reference string, image
 	closeErr := reader.Close()
 	if err := errors.Join(err, closeErr); err != nil {
 		return fmt.Errorf("import image %s on %s: %w\n%s", reference, n.name, err, output)
-	}
-	if err := os.MkdirAll(l.path(n.name, "images"), 0o755); err != nil {
-		return fmt.Errorf("record image %s on %s: %w", reference, n.name, err)
-	}
-	if err := os.WriteFile(marker, []byte(digest.String()), 0o644); err != nil {
-		return fmt.Errorf("record image %s on %s: %w", reference, n.name, err)
 	}
 	return nil
 }

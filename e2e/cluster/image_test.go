@@ -14,23 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestImageIsTheSameForTheSameFiles(t *testing.T) {
+func TestImageHoldsTheFilesAndItsKeyFollowsThem(t *testing.T) {
 	source := filepath.Join(t.TempDir(), "program")
 	require.NoError(t, os.WriteFile(source, []byte("a program"), 0o755))
 	image := Image{
 		Reference: "sluice.dev/program:dev", Entrypoint: []string{"/bin/program"},
 		Files: map[string]string{"/bin/program": source, "/etc/deep/er/config": source},
 	}
+	key, err := image.key()
+	require.NoError(t, err)
+	again, err := image.key()
+	require.NoError(t, err)
+	require.Equal(t, key, again)
+
 	first, err := image.build()
 	require.NoError(t, err)
-	second, err := image.build()
-	require.NoError(t, err)
-	one, err := first.Digest()
-	require.NoError(t, err)
-	other, err := second.Digest()
-	require.NoError(t, err)
-	require.Equal(t, one, other)
-
 	config, err := first.ConfigFile()
 	require.NoError(t, err)
 	require.Equal(t, "65532:65532", config.Config.User)
@@ -54,11 +52,13 @@ func TestImageIsTheSameForTheSameFiles(t *testing.T) {
 	}, modes)
 
 	require.NoError(t, os.WriteFile(source, []byte("another"), 0o755))
-	third, err := image.build()
+	changed, err := image.key()
 	require.NoError(t, err)
-	changed, err := third.Digest()
+	require.NotEqual(t, key, changed)
+	image.User = "0"
+	root, err := image.key()
 	require.NoError(t, err)
-	require.NotEqual(t, one, changed)
+	require.NotEqual(t, changed, root)
 }
 
 func TestImageNamesTheMissingFile(t *testing.T) {

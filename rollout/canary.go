@@ -109,8 +109,8 @@ func (p *planner) holding() {
 	case p.retreat():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
-	case !p.splitIs(p.weight()):
-		p.enter(v1alpha1.PhaseShifting, "the split was changed by somebody else")
+	case !p.splitIs(p.weight()) && p.harmless():
+		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
 	p.sizeCanary()
@@ -119,6 +119,17 @@ func (p *planner) holding() {
 		return
 	}
 	p.judge()
+}
+
+// harmless: the gate was looked at and does not fail the canary. A split that is not what it was may
+// be the first write of a rollback whose controller died: the weight comes back only if the canary
+// is not failed now.
+func (p *planner) harmless() bool {
+	if p.run.Spec.Kind == v1alpha1.RunReturn {
+		return true
+	}
+	gate := p.seen.Gate
+	return gate != nil && gate.Unavailable == "" && gate.Judgement.Verdict != analysis.VerdictFail
 }
 
 // judge acts on the look at the gate. What is unknown is not bad and not good: the step's clock

@@ -67,7 +67,7 @@ type (
 	// RecordRun appends to a run's record. An outcome is written once; Ended closes the record.
 	RecordRun struct {
 		Run     string
-		Entries []v1alpha1.RunEntry
+		Entries []Entry
 		Outcome v1alpha1.Outcome
 		Ended   *time.Time
 	}
@@ -104,6 +104,13 @@ type (
 	// DeleteSet removes a released set that has no pods.
 	DeleteSet struct{ Name string }
 )
+
+// Entry is one line of a run's record. One that Enters a phase is not repeated by a controller that
+// died before it could note in the status that it had entered; its message may differ then.
+type Entry struct {
+	v1alpha1.RunEntry
+	Enters bool
+}
 
 // Handover is what the Deployment controller's annotations on its new ReplicaSet say.
 type Handover struct {

@@ -41,7 +41,7 @@ func (h *hands) giveBackSet(ctx context.Context, e GiveBackSet) error {
 		if rs.Annotations == nil {
 			rs.Annotations = map[string]string{}
 		}
-		keepRevisionHistory(rs.Annotations)
+		keepRevisionHistory(rs.Annotations, e.Handover.Revision)
 		rs.Annotations[annotationDesired] = strconv.Itoa(int(e.Handover.Replicas))
 		rs.Annotations[annotationMaximum] = strconv.Itoa(int(e.Handover.MaxReplicas))
 		rs.Annotations[annotationRevision] = strconv.FormatInt(e.Handover.Revision, 10)
@@ -49,9 +49,9 @@ func (h *hands) giveBackSet(ctx context.Context, e GiveBackSet) error {
 }
 
 // keepRevisionHistory notes the revision that a set had before, for kubectl rollout history.
-func keepRevisionHistory(annotations map[string]string) {
+func keepRevisionHistory(annotations map[string]string, next int64) {
 	old := annotations[annotationRevision]
-	if old == "" {
+	if old == "" || old == strconv.FormatInt(next, 10) {
 		return
 	}
 	past := strings.FieldsFunc(annotations[annotationRevisionHistory], func(r rune) bool { return r == ',' })

@@ -164,18 +164,20 @@ func (p *planner) do(effects ...Effect) {
 func (p *planner) enter(phase v1alpha1.Phase, message string) {
 	p.status.Phase = phase
 	p.status.PhaseStartedAt = stamp(p.now)
-	p.note(message)
+	p.append(message, true)
 	p.event(false, string(phase), message)
 	p.moving(v1alpha1.ReasonProgressing, message)
 	p.decision.Next = AtOnce
 }
 
-// note appends a transition to the run's record.
-func (p *planner) note(message string) {
+// note appends to the run's record what happened within a phase.
+func (p *planner) note(message string) { p.append(message, false) }
+
+func (p *planner) append(message string, enters bool) {
 	p.record.Run = p.status.Run
-	p.record.Entries = append(p.record.Entries, v1alpha1.RunEntry{
+	p.record.Entries = append(p.record.Entries, Entry{Enters: enters, RunEntry: v1alpha1.RunEntry{
 		Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Message: message,
-	})
+	}})
 }
 
 // decideOutcome writes down how the run will end; end also closes the record.

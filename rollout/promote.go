@@ -29,37 +29,42 @@ func (p *planner) handOver(canary *Set) {
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
 	case !p.splitIs(100):
-		p.enter(v1alpha1.PhaseShifting, "the split was changed by somebody else")
+		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
 	t := p.seen.Target
-	p.keepLabels()
-	p.sizeCanary()
 	if canary.Ready < t.Replicas || canary.Replicas != t.Replicas {
+		// Not now. Had stable been released already, it goes back: an autoscaler must find it.
+		p.keepHold()
+		p.sizeCanary()
 		p.waitForPods()
 		return
 	}
+	p.keepLabels()
 	for i := range p.seen.Sets {
 		if set := &p.seen.Sets[i]; set.Owned && !set.Deleting {
 			p.do(ReleaseSet{Name: set.Name, Role: p.roleOf(set)})
 		}
 	}
 	p.do(GiveBackSet{Name: canary.Name, Handover: &Handover{
-		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(),
+		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(canary),
 	}})
 	p.note(fmt.Sprintf("ReplicaSet %s is handed over to the Deployment", canary.Name))
 	p.moving(v1alpha1.ReasonPromoting, "the canary's ReplicaSet is handed over to the Deployment")
 	p.decision.Next = AtOnce
 }
 
-// nextRevision continues the Deployment's history over all sets, also the released ones that its
-// controller does not see.
-func (p *planner) nextRevision() int64 {
-	highest := p.seen.Target.Revision
+// nextRevision continues the Deployment's history over all other sets, also the released ones that
+// its controller does not see. That controller may have numbered a set of the history already, in the
+// moment between the hold and its release.
+func (p *planner) nextRevision(canary *Set) int64 {
+	highest := int64(0)
 	for i := range p.seen.Sets {
-		highest = max(highest, p.seen.Sets[i].Revision)
+		if set := &p.seen.Sets[i]; set.Name != canary.Name {
+			highest = max(highest, set.Revision)
+		}
 	}
-	return highest + 1
+	return max(highest+1, canary.Revision)
 }
 
 // finish comes after the handover: the canary is what the Deployment runs, whatever happens now.

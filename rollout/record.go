@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -45,6 +46,9 @@ func (h *hands) recordRun(ctx context.Context, e RecordRun) error {
 	if e.Ended != nil && run.Record.EndedAt == nil {
 		run.Record.EndedAt = stamp(*e.Ended)
 	}
+	if equality.Semantic.DeepEqual(before.Record, run.Record) {
+		return nil
+	}
 	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
 	if err := h.client.Patch(ctx, run, patch); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("record canaryrun %s: %w", e.Run, err)
@@ -52,20 +56,23 @@ func (h *hands) recordRun(ctx context.Context, e RecordRun) error {
 	return nil
 }
 
-func appendEntries(record *v1alpha1.CanaryRunRecord, entries []v1alpha1.RunEntry, end bool) {
+func appendEntries(record *v1alpha1.CanaryRunRecord, entries []Entry, end bool) {
 	limit := maxEntries - 1
 	if end {
 		limit = maxEntries
 	}
 	for _, entry := range entries {
-		if n := len(record.Entries); n > 0 {
-			last := record.Entries[n-1]
-			if last.Phase == entry.Phase && last.Weight == entry.Weight && last.Message == entry.Message {
-				continue
-			}
-		}
-		if len(record.Entries) < limit {
-			record.Entries = append(record.Entries, entry)
+		if len(record.Entries) < limit && !repeats(record.Entries, entry) {
+			record.Entries = append(record.Entries, entry.RunEntry)
 		}
 	}
+}
+
+// repeats says whether the record's last entry is this one, written before a crash.
+func repeats(written []v1alpha1.RunEntry, entry Entry) bool {
+	if len(written) == 0 {
+		return false
+	}
+	last := written[len(written)-1]
+	return last.Phase == entry.Phase && last.Weight == entry.Weight && (entry.Enters || last.Message == entry.Message)
 }

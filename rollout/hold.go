@@ -24,7 +24,8 @@ type HoldDecision struct {
 // in CEL, and one table of cases tests both.
 func Hold(old, updated *appsv1.Deployment) HoldDecision {
 	switch {
-	case updated.Labels[v1alpha1.LabelCanary] == "",
+	// A request that loses the label together with a new template, as kubectl replace does, is held.
+	case updated.Labels[v1alpha1.LabelCanary] == "" && old.Labels[v1alpha1.LabelCanary] == "",
 		updated.Labels[v1alpha1.LabelManage] == v1alpha1.ManageOff,
 		!updated.DeletionTimestamp.IsZero(),
 		!releases(old, updated):

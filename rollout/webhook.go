@@ -47,10 +47,17 @@ func (h *holder) Handle(_ context.Context, request admission.Request) admission.
 	}
 	patches := []webhook.JSONPatchOp{{Operation: "add", Path: "/spec/paused", Value: true}}
 	if decision.Label != "" {
-		// The slash of the label's name is written ~1 in a JSON pointer. The labels exist: one of
-		// them brought the request here.
-		path := "/metadata/labels/" + strings.ReplaceAll(v1alpha1.LabelHold, "/", "~1")
-		patches = append(patches, webhook.JSONPatchOp{Operation: "add", Path: path, Value: decision.Label})
+		patches = append(patches, holdLabel(updated, decision.Label))
 	}
 	return admission.Patched("held: the pod template changes", patches...)
+}
+
+// holdLabel adds the label, and the map if it is the first.
+func holdLabel(updated *appsv1.Deployment, value string) webhook.JSONPatchOp {
+	if len(updated.Labels) == 0 {
+		return webhook.JSONPatchOp{Operation: "add", Path: "/metadata/labels", Value: map[string]string{v1alpha1.LabelHold: value}}
+	}
+	// The slash of the label's name is written ~1 in a JSON pointer.
+	path := "/metadata/labels/" + strings.ReplaceAll(v1alpha1.LabelHold, "/", "~1")
+	return webhook.JSONPatchOp{Operation: "add", Path: path, Value: value}
 }

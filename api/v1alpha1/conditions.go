@@ -28,6 +28,7 @@ const (
 	ReasonWaitingForRollout   = "WaitingForRollout"   // Reconciling: an unheld rollout was in flight when the Canary came
 	ReasonInsufficientCanary  = "InsufficientCanary"  // Reconciling: canary pods do not become ready
 	ReasonWaitingForProxies   = "WaitingForProxies"   // Reconciling: proxies have not acknowledged the weights
+	ReasonAcknowledged        = "Acknowledged"        // Acknowledged: every proxy runs the generation
 	ReasonBypassed            = "Bypassed"            // Reconciling: a template change was not held
 	ReasonInsufficientStable  = "InsufficientStable"  // Reconciling: stable lacks the ready pods to take all traffic back
 	ReasonScaledToZero        = "ScaledToZero"        // Reconciling: the workload has no replicas, the run waits

@@ -10,6 +10,9 @@ import (
 // reloadInterval is how soon a changed Secret is taken over.
 const reloadInterval = 30 * time.Second
 
+// NeedLeaderElection is false: every replica signs.
+func (i *Issuer) NeedLeaderElection() bool { return false }
+
 // Start takes over what is put into the trust Secret, by a person or by cert-manager, until the
 // context ends. A Secret that cannot be used is logged and what was in force stays.
 func (i *Issuer) Start(ctx context.Context) error {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package discovery
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// CacheByObject makes a cache keep only what discovery reads of each object. A pod is ten kilobytes
+// and its part here a fiftieth of that; there are thousands.
+func CacheByObject() map[client.Object]cache.ByObject {
+	return map[client.Object]cache.ByObject{
+		&corev1.Service{}:            {Transform: keepObject},
+		&discoveryv1.EndpointSlice{}: {Transform: keepObject},
+		&corev1.Pod{}:                {Transform: keepPod},
+		replicaSetMetadata():         {Transform: keepObject},
+		&v1alpha1.TrafficSplit{}:     {Transform: keepObject},
+	}
+}
+
+// keepObject drops metadata that nobody here reads.
+func keepObject(object any) (any, error) {
+	if metadata, ok := object.(metav1.Object); ok {
+		metadata.SetManagedFields(nil)
+		metadata.SetAnnotations(nil)
+	}
+	return object, nil
+}
+
+func keepPod(object any) (any, error) {
+	full, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil
+	}
+	kept := &corev1.Pod{TypeMeta: full.TypeMeta, ObjectMeta: full.ObjectMeta}
+	kept.ManagedFields, kept.Annotations = nil, nil
+	kept.Spec.ServiceAccountName = full.Spec.ServiceAccountName
+	kept.Spec.HostNetwork = full.Spec.HostNetwork
+	if hasProxy(full) {
+		kept.Spec.InitContainers = []corev1.Container{{Name: proxyContainer}}
+	}
+	kept.Status.Phase = full.Status.Phase
+	kept.Status.PodIPs = full.Status.PodIPs
+	for _, condition := range full.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			kept.Status.Conditions = []corev1.PodCondition{{Type: condition.Type, Status: condition.Status}}
+		}
+	}
+	return kept, nil
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// publishInterval is the least time between two Indexes: a burst of changes costs one.
+const publishInterval = 20 * time.Millisecond
+
+// +kubebuilder:rbac:groups="",resources=services;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
+// +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch
+// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch
+
+// replicaSetMetadata is how ReplicaSets are watched: their owners are all that is read.
+func replicaSetMetadata() *metav1.PartialObjectMetadata {
+	metadata := &metav1.PartialObjectMetadata{}
+	metadata.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(kindReplicaSet))
+	return metadata
+}
+
+// watch calls publish with the state of the cluster, first when all of it has been seen and then
+// after each change, until the context ends.
+func watch(ctx context.Context, reads cache.Cache, publish func(Inputs)) error {
+	dirty := make(chan struct{}, 1)
+	changed := func() {
+		select {
+		case dirty <- struct{}{}:
+		default:
+		}
+	}
+	services := newCollection[*corev1.Service](changed, nil)
+	endpointSlices := newCollection[*discoveryv1.EndpointSlice](changed, nil)
+	pods := newCollection(changed, samePod)
+	replicaSets := newCollection[*metav1.PartialObjectMetadata](changed, nil)
+	trafficSplits := newCollection(changed, sameTrafficSplit)
+	var synced []toolscache.InformerSynced
+	for _, one := range []struct {
+		object  client.Object
+		handler toolscache.ResourceEventHandler
+	}{
+		{&corev1.Service{}, services},
+		{&discoveryv1.EndpointSlice{}, endpointSlices},
+		{&corev1.Pod{}, pods},
+		{replicaSetMetadata(), replicaSets},
+		{&v1alpha1.TrafficSplit{}, trafficSplits},
+	} {
+		informer, err := reads.GetInformer(ctx, one.object)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", one.object, err)
+		}
+		registration, err := informer.AddEventHandler(one.handler)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", one.object, err)
+		}
+		defer func() { _ = informer.RemoveEventHandler(registration) }() // Fails only when the informer has stopped.
+		synced = append(synced, registration.HasSynced)
+	}
+	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		return nil // The context has ended.
+	}
+	changed()
+	pace := time.NewTicker(publishInterval)
+	defer pace.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-dirty:
+		}
+		publish(Inputs{
+			Services:       services.list(),
+			EndpointSlices: endpointSlices.list(),
+			Pods:           pods.list(),
+			ReplicaSets:    replicaSets.list(),
+			TrafficSplits:  trafficSplits.list(),
+		})
+		pace.Reset(publishInterval)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-pace.C:
+		}
+	}
+}
+
+// collection keeps the objects of one kind as an informer shows them.
+type collection[T client.Object] struct {
+	changed func()
+	// same says that a change does not concern discovery; nil when all do.
+	same func(before, after T) bool
+
+	mu      sync.Mutex
+	objects map[string]T
+}
+
+func newCollection[T client.Object](changed func(), same func(before, after T) bool) *collection[T] {
+	return &collection[T]{changed: changed, same: same, objects: map[string]T{}}
+}
+
+func (c *collection[T]) list() []T {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.objects))
+}
+
+// OnAdd is called for each object that is there or comes.
+func (c *collection[T]) OnAdd(object any, _ bool) { c.put(object) }
+
+// OnUpdate is called for each change, and now and then without one.
+func (c *collection[T]) OnUpdate(_, object any) { c.put(object) }
+
+// OnDelete is called for each object that goes.
+func (c *collection[T]) OnDelete(object any) {
+	if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+		object = unknown.Obj
+	}
+	gone, ok := object.(T)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	delete(c.objects, keyOf(gone))
+	c.mu.Unlock()
+	c.changed()
+}
+
+func (c *collection[T]) put(object any) {
+	fresh, ok := object.(T)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	before, known := c.objects[keyOf(fresh)]
+	c.objects[keyOf(fresh)] = fresh
+	c.mu.Unlock()
+	unchanged := known && (before.GetResourceVersion() == fresh.GetResourceVersion() || c.same != nil && c.same(before, fresh))
+	if !unchanged {
+		c.changed()
+	}
+}
+
+// sameTrafficSplit: statuses are our own writing.
+func sameTrafficSplit(before, after *v1alpha1.TrafficSplit) bool {
+	return before.UID == after.UID && before.Generation == after.Generation
+}
+
+// samePod holds for what kubelets write all the time. It compares what keepPod has left.
+func samePod(before, after *corev1.Pod) bool {
+	return before.UID == after.UID &&
+		equality.Semantic.DeepEqual(before.Labels, after.Labels) &&
+		equality.Semantic.DeepEqual(before.DeletionTimestamp, after.DeletionTimestamp) &&
+		equality.Semantic.DeepEqual(before.OwnerReferences, after.OwnerReferences) &&
+		equality.Semantic.DeepEqual(before.Spec, after.Spec) &&
+		equality.Semantic.DeepEqual(before.Status, after.Status)
+}

@@ -113,6 +113,7 @@ func (w *Workload) WriteMetrics(out io.Writer, name string) bool {
 	line := func(metric, labels string, value uint64) {
 		_, _ = fmt.Fprintf(out, "%s{%s} %d\n", metric, labels, value)
 	}
+	line("proxy_build_info", `version="test"`, 1)
 	if name == Caller {
 		for hash, requests := range p.lost {
 			line("response_total", fmt.Sprintf(
@@ -120,6 +121,7 @@ func (w *Workload) WriteMetrics(out io.Writer, name string) bool {
 		}
 		return true
 	}
+	line("response_total", `direction="inbound",classification="success",status_code="200",route_name="probe"`, 1_000_000+p.counts.Requests)
 	line("response_total", `direction="inbound",classification="success",status_code="200"`, p.counts.Requests-p.counts.Errors)
 	line("response_total", `direction="inbound",classification="failure",status_code="500"`, p.counts.Errors)
 	// What this pod calls itself is none of its own answers.

@@ -33,7 +33,8 @@ func stream(metric, pod, labels string, samples ...float64) *model.SampleStream 
 	switch labels {
 	case classSuccess, classFailure:
 		s.Metric[labelClass] = model.LabelValue(labels)
-	case "lost":
+	case "lost", canceled:
+		s.Metric[labelError] = model.LabelValue(labels)
 		s.Metric[labelDirection], s.Metric[labelClass] = outbound, classFailure
 		s.Metric[labelDestination], s.Metric[labelHash] = model.LabelValue(hash), "ccc"
 	}
@@ -50,6 +51,12 @@ func good(pod string, samples ...float64) *model.SampleStream {
 
 func bad(pod string, samples ...float64) *model.SampleStream {
 	return stream(responses, pod, classFailure, samples...)
+}
+
+// own makes what a caller counted be counted by the destination's own pod.
+func own(s *model.SampleStream) *model.SampleStream {
+	s.Metric[labelHash] = s.Metric[labelDestination]
+	return s
 }
 
 // ends are rounds as "second: canary bad/all, stable bad/all".
@@ -116,6 +123,21 @@ func TestFold(t *testing.T) {
 				stream(responses, "new/1", "lost", 2, 4, 3, 5), stream(responses, "old/1", "lost", -2, 7, 2, 9, 3, 9),
 			},
 			want: []string{"1: 0/5, 0/10", "2: 4/5, 2/12", "3: 1/2, 0/10"},
+		},
+		{
+			name: "clients that leave are counted once, where they left",
+			answer: model.Matrix{
+				good("old/1", -2, 50, 1, 60, 2, 60), good("new/1", 1, 5, 2, 6),
+				stream(responses, "new/1", canceled, 2, 4), own(stream(responses, "new/1", canceled, 2, 3)),
+			},
+			want: []string{"1: 0/5, 0/10", "2: 3/4, 0/0"},
+		},
+		{
+			name: "a canary that answers nothing at all",
+			answer: model.Matrix{
+				good("old/1", -2, 50, 1, 60, 2, 60), stream(presence, "new/1", "", 1, 1, 2, 1), own(stream(responses, "new/1", "lost", 2, 4)),
+			},
+			want: []string{"1: 0/0, 0/10", "2: 4/4, 0/0"},
 		},
 		{
 			name: "losses of unknown age after a gap",
@@ -228,8 +250,8 @@ func TestSelectors(t *testing.T) {
 	p, err := newPlan(query)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		`{__name__=~"response_total|response_latency_ms_bucket|response_latency_ms_count",direction="inbound",namespace="a\"b\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?"}[151s]`,
-		`{__name__="response_total",direction="outbound",classification="failure",error!="",dst_namespace="a\"b\\c",dst_pod_template_hash=~"n\\.w\\||old"}[151s]`,
+		`{__name__=~"proxy_build_info|response_total|response_latency_ms_bucket|response_latency_ms_count",direction=~"|inbound",namespace="a\"b\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?",route_name!="probe"}[151s]`,
+		`{__name__="response_total",direction="outbound",classification="failure",error!="",status_code="",dst_namespace="a\"b\\c",dst_pod_template_hash=~"n\\.w\\||old"}[151s]`,
 	}, p.selectors())
 }
 
@@ -266,7 +288,7 @@ func FuzzFold(f *testing.F) {
 		require.NoError(t, err)
 		pods := []string{"old/1", "old/2", "new/1", "new/2", "xxx/1"}
 		shapes := [][2]string{
-			{responses, classSuccess}, {responses, classFailure}, {responses, "lost"}, {responses, ""}, {latencyCount, ""}, {latencyBuckets, ""},
+			{responses, classSuccess}, {responses, classFailure}, {responses, "lost"}, {responses, ""}, {presence, ""}, {responses, canceled}, {latencyCount, ""}, {latencyBuckets, ""},
 		}
 		var answer model.Matrix
 		for len(bytes) > 2 {

@@ -26,6 +26,8 @@ const (
 	responses      = "response_total"
 	latencyBuckets = "response_latency_ms_bucket"
 	latencyCount   = "response_latency_ms_count"
+	// presence is exported by every proxy, also by one that has answered nothing yet.
+	presence = "proxy_build_info"
 
 	labelPod         = "pod"
 	labelInstance    = "instance"
@@ -33,11 +35,14 @@ const (
 	labelDestination = "dst_pod_template_hash"
 	labelClass       = "classification"
 	labelDirection   = "direction"
+	labelError       = "error"
 
 	classFailure = "failure"
 	classSuccess = "success"
 	inbound      = "inbound"
 	outbound     = "outbound"
+	// canceled requests lost their client before an answer.
+	canceled = "canceled"
 )
 
 // plan is a query with its bounds worked out.
@@ -76,9 +81,10 @@ func newPlan(query analysis.Query) (plan, error) {
 }
 
 // selectors are what to ask for: one answer with all that the pods of both revisions counted, so that
-// it is of one instant, and one with what their callers counted of requests that got no response.
+// it is of one instant, and one with what anybody counted of requests to them that got no response.
+// Probes, where they are marked as Linkerd does, are no requests of users.
 func (p plan) selectors() []string {
-	names := responses
+	names := presence + "|" + responses
 	if p.edge > 0 {
 		names += "|" + latencyBuckets + "|" + latencyCount
 	}
@@ -87,10 +93,11 @@ func (p plan) selectors() []string {
 	// Prometheus 3 writes the edges of a histogram as floats. No edge at all is a series without buckets.
 	edges := quote(fmt.Sprintf(`|%d(\.0+)?`, p.edge.Milliseconds()))
 	return []string{
-		fmt.Sprintf("{__name__=~%s,%s=%s,namespace=%s,%s=~%s,le=~%s}%s",
-			quote(names), labelDirection, quote(inbound), quote(p.Namespace), labelHash, hashes, edges, window),
-		fmt.Sprintf(`{__name__=%s,%s=%s,%s=%s,error!="",dst_namespace=%s,%s=~%s}%s`,
-			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), quote(p.Namespace), labelDestination, hashes, window),
+		fmt.Sprintf(`{__name__=~%s,%s=~%s,namespace=%s,%s=~%s,le=~%s,route_name!="probe"}%s`,
+			quote(names), labelDirection, quote("|"+inbound), quote(p.Namespace), labelHash, hashes, edges, window),
+		fmt.Sprintf(`{__name__=%s,%s=%s,%s=%s,%s!="",status_code="",dst_namespace=%s,%s=~%s}%s`,
+			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), labelError,
+			quote(p.Namespace), labelDestination, hashes, window),
 	}
 }
 

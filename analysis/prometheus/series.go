@@ -18,7 +18,8 @@ const (
 	failed                // responses that are
 	answered              // responses whose latency was measured
 	within                // those of them that took at most the limit
-	lost                  // requests that got no response, counted by their callers
+	lost                  // requests that got no response, counted by whoever saw that
+	present               // nothing: that the pod was scraped
 	kinds
 )
 
@@ -63,7 +64,12 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	hash := label(labelHash)
 	switch {
 	case label(labelDirection) == outbound:
+		if label(labelError) == canceled && hash != label(labelDestination) {
+			return s, false // The canary's or stable's own proxy counts it too, for every caller.
+		}
 		s.kind, hash = lost, label(labelDestination)
+	case label(model.MetricNameLabel) == presence:
+		s.kind = present
 	case label(model.MetricNameLabel) == latencyBuckets:
 		s.kind = within
 	case label(model.MetricNameLabel) == latencyCount:
@@ -124,6 +130,8 @@ func (s series) baseline(p plan, seen *sightings) float64 {
 	switch {
 	case before >= 0:
 		return before
+	case s.kind == present:
+		return born.value
 	case s.kind == lost && seen.scraped(born.at):
 		// Failures appear in a caller's counters with the first of them. Prometheus was there just
 		// before, so there was no older one.

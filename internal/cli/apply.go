@@ -61,7 +61,7 @@ func (a *applier) applyOne(ctx context.Context, object *unstructured.Unstructure
 
 // await returns when an object does what it is there for.
 func (a *applier) await(ctx context.Context, object *unstructured.Unstructured) error {
-	ready, found := map[string]func(*unstructured.Unstructured) (bool, error){
+	ready, found := map[string]func(*unstructured.Unstructured) bool{
 		"CustomResourceDefinition": established,
 		"Deployment":               rolledOut,
 	}[object.GetKind()]
@@ -77,7 +77,7 @@ func (a *applier) await(ctx context.Context, object *unstructured.Unstructured) 
 			return false, nil //nolint:nilerr // it may come yet; the deadline reports the last error
 		}
 		last = conditions(current)
-		return ready(current)
+		return ready(current), nil
 	})
 	if err != nil {
 		return fmt.Errorf("wait for %s: %w; it said: %s", name(object), err, last)
@@ -85,14 +85,14 @@ func (a *applier) await(ctx context.Context, object *unstructured.Unstructured) 
 	return nil
 }
 
-func established(object *unstructured.Unstructured) (bool, error) {
-	return conditionStatus(object, "Established") == "True", nil
+func established(object *unstructured.Unstructured) bool {
+	return conditionStatus(object, "Established") == "True"
 }
 
-func rolledOut(object *unstructured.Unstructured) (bool, error) {
+func rolledOut(object *unstructured.Unstructured) bool {
 	var deployment appsv1.Deployment
 	if err := convert(object, &deployment); err != nil {
-		return false, err
+		return false
 	}
 	status := deployment.Status
 	wanted := int32(1)

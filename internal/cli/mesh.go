@@ -50,7 +50,7 @@ func newMesh() *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	options.managerOptions.bind(flags)
+	options.bind(flags)
 	flags.StringVar(&options.address, "address", ":8443", "where proxies get identities and configuration")
 	flags.StringVar(&options.trustDomain, "trust-domain", "cluster.local", "trust domain of all identities")
 	flags.StringVar(&options.controlPlane, "control-plane", "", "host:port at which proxies find this program; default is its Service")

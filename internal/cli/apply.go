@@ -100,7 +100,7 @@ func rolledOut(object *unstructured.Unstructured) bool {
 		wanted = *deployment.Spec.Replicas
 	}
 	return status.ObservedGeneration >= deployment.Generation && status.UpdatedReplicas == wanted &&
-		status.Replicas == wanted && status.AvailableReplicas == wanted, nil
+		status.Replicas == wanted && status.AvailableReplicas == wanted
 }
 
 // remove deletes objects, the last applied first, and returns when none is left.

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 controller-gen object paths=./api/... crd:maxDescLen=1000 output:crd:dir=config/crd
-[ -d rollout ] && controller-gen rbac:roleName=sluice-controller,fileName=sluice-controller.yaml paths=./rollout/... output:rbac:dir=config/rbac
+controller-gen rbac:roleName=sluice-controller,fileName=sluice-controller.yaml paths=./rollout/... output:rbac:dir=config/rbac
 controller-gen rbac:roleName=sluice-mesh,fileName=sluice-mesh.yaml paths=./mesh/... output:rbac:dir=config/rbac
 protoc --go_out=. --go_opt=paths=source_relative \
   --connect-go_out=. --connect-go_opt=paths=source_relative,simple,package_suffix= mesh/meshpb/mesh.proto

@@ -27,7 +27,7 @@ const fieldManager = "sluice-mesh"
 // that have left stop counting by time alone.
 const expiryInterval = time.Second
 
-// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits/status,verbs=get;patch;update
+// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits/status,verbs=patch
 
 // statusWriter keeps the status of TrafficSplits what the registry says. It must run once for all
 // streams: with several replicas of discovery each would know only its own.

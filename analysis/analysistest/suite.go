@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// Namespace and Name of the workload.
+	// Namespace of the workload.
 	Namespace = "shop"
-	Name      = "checkout"
+	// Name of the workload.
+	Name = "checkout"
 	// LatencyLimit lies between two edges of the histogram; the stricter is 400 ms.
 	LatencyLimit = 450 * time.Millisecond
 

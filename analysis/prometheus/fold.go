@@ -80,7 +80,8 @@ func complete(p plan, all []series) error {
 		has[s.arm][s.kind] = true
 	}
 	for a, hash := range [arms]string{p.CanaryHash, p.StableHash} {
-		if requests := has[a][succeeded] || has[a][failed]; requests && !(has[a][within] && has[a][answered]) {
+		requests, latencies := has[a][succeeded] || has[a][failed], has[a][within] && has[a][answered]
+		if requests && !latencies {
 			return fmt.Errorf("the pods with hash %q export no %s with le=%q", hash, latencyBuckets, fmt.Sprint(p.edge.Milliseconds()))
 		}
 	}

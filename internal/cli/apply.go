@@ -53,9 +53,9 @@ func (a *applier) applyOne(ctx context.Context, object *unstructured.Unstructure
 	err := a.cluster.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(applied),
 		client.FieldOwner(installManager), client.ForceOwnership)
 	if err != nil {
-		return fmt.Errorf("apply %s: %w", name(object), err)
+		return fmt.Errorf("apply %s: %w", nameOf(object), err)
 	}
-	_, err = fmt.Fprintf(a.progress, "applied %s\n", name(object))
+	_, err = fmt.Fprintf(a.progress, "applied %s\n", nameOf(object))
 	return err
 }
 
@@ -80,7 +80,7 @@ func (a *applier) await(ctx context.Context, object *unstructured.Unstructured) 
 		return ready(current), nil
 	})
 	if err != nil {
-		return fmt.Errorf("wait for %s: %w; it said: %s", name(object), err, last)
+		return fmt.Errorf("wait for %s: %w; it said: %s", nameOf(object), err, last)
 	}
 	return nil
 }
@@ -111,9 +111,9 @@ func (a *applier) remove(ctx context.Context, objects []*unstructured.Unstructur
 		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 			continue
 		case err != nil:
-			return fmt.Errorf("delete %s: %w", name(objects[i]), err)
+			return fmt.Errorf("delete %s: %w", nameOf(objects[i]), err)
 		}
-		if _, err := fmt.Fprintf(a.progress, "deleted %s\n", name(objects[i])); err != nil {
+		if _, err := fmt.Fprintf(a.progress, "deleted %s\n", nameOf(objects[i])); err != nil {
 			return err
 		}
 	}
@@ -131,7 +131,7 @@ func (a *applier) awaitGone(ctx context.Context, object *unstructured.Unstructur
 		return apierrors.IsNotFound(err) || meta.IsNoMatchError(err), client.IgnoreNotFound(ignoreNoMatch(err))
 	})
 	if err != nil {
-		return fmt.Errorf("wait until %s is gone: %w", name(object), err)
+		return fmt.Errorf("wait until %s is gone: %w", nameOf(object), err)
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func ignoreNoMatch(err error) error {
 	return err
 }
 
-func name(object *unstructured.Unstructured) string {
+func nameOf(object *unstructured.Unstructured) string {
 	if object.GetNamespace() == "" {
 		return object.GetKind() + " " + object.GetName()
 	}

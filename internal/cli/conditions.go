@@ -44,7 +44,7 @@ func conditionsOf(object *unstructured.Unstructured) []map[string]any {
 
 func convert(object *unstructured.Unstructured, into any) error {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into); err != nil {
-		return fmt.Errorf("read %s: %w", name(object), err)
+		return fmt.Errorf("read %s: %w", nameOf(object), err)
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -63,32 +65,43 @@ func (o *managerOptions) logger(out io.Writer) (logr.Logger, error) {
 	return logger, nil
 }
 
-// newManager makes a manager named after the program's role, which names its lease as well.
-// certificate serves the webhooks; nil when there are none.
-func (o *managerOptions) newManager(role string, config *rest.Config, logger logr.Logger, certificate certificateFunc) (manager.Manager, error) {
+// role is what a manager is made for.
+type role struct {
+	// name is the program's, and the lease's.
+	name   string
+	config *rest.Config
+	logger logr.Logger
+	// certificate serves the webhooks; nil when there are none.
+	certificate certificateFunc
+	// cached says what of which kinds is kept in memory.
+	cached map[client.Object]cache.ByObject
+}
+
+func (o *managerOptions) newManager(role role) (manager.Manager, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
 	options := manager.Options{
 		Scheme:                  scheme,
-		Logger:                  logger,
+		Logger:                  role.logger,
+		Cache:                   cache.Options{ByObject: role.cached},
 		Metrics:                 metricsserver.Options{BindAddress: o.metricsAddress},
 		HealthProbeBindAddress:  o.probeAddress,
 		LeaderElection:          o.leaderElection,
-		LeaderElectionID:        role,
+		LeaderElectionID:        role.name,
 		LeaderElectionNamespace: o.namespace,
 		// Given back at the end, so that an upgrade does not wait for a lease to run out. Nothing acts
 		// after the manager has stopped: the process ends.
 		LeaderElectionReleaseOnCancel: true,
 	}
-	if certificate != nil {
+	if role.certificate != nil {
 		options.WebhookServer = webhook.NewServer(webhook.Options{
 			Port:    webhookPort,
-			TLSOpts: []func(*tls.Config){func(tlsConfig *tls.Config) { tlsConfig.GetCertificate = certificate }},
+			TLSOpts: []func(*tls.Config){func(tlsConfig *tls.Config) { tlsConfig.GetCertificate = role.certificate }},
 		})
 	}
-	made, err := manager.New(config, options)
+	made, err := manager.New(role.config, options)
 	if err != nil {
 		return nil, fmt.Errorf("make the manager: %w", err)
 	}

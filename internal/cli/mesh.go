@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
+	"github.com/sluice-mesh/sluice/mesh/discovery"
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/mesh/inject"
 )
@@ -155,7 +156,9 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the control plane's certificate: %w", err)
 	}
-	made, err := o.newManager(meshName, p.config, p.logger, serving.GetCertificate)
+	made, err := o.newManager(role{
+		name: meshName, config: p.config, logger: p.logger, certificate: serving.GetCertificate, cached: discovery.CacheByObject(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -169,12 +172,18 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	made.GetWebhookServer().Register(inject.WebhookPath, &admission.Webhook{Handler: &inject.Webhook{
 		Reader: made.GetClient(), Config: p.currentInjection,
 	}})
+	watcher := discovery.NewServer(discovery.Options{
+		Cache: made.GetCache(), Client: p.writer, TrustDomain: p.issuer.TrustDomain(), Logger: p.logger,
+	})
 	mux := http.NewServeMux()
 	mux.Handle(ca.NewServer(p.issuer, ca.NewTokenReviewer(p.writer), p.logger).Handler())
+	mux.Handle(watcher.Handler())
 	tlsConfig := identity.BootstrapServerConfig(serving, p.issuer, p.issuer.TrustDomain())
 	server := &grpcServer{address: o.address, handler: mux, tls: tlsConfig, logger: p.logger.WithName("server")}
-	if err := made.Add(server); err != nil {
-		return nil, fmt.Errorf("add the server: %w", err)
+	for _, runnable := range []manager.Runnable{watcher, server} {
+		if err := made.Add(runnable); err != nil {
+			return nil, fmt.Errorf("add to the manager: %w", err)
+		}
 	}
 	return made, nil
 }

@@ -52,6 +52,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newInstall(),
 		newUninstall(),
+		newController(),
 		newMesh(),
 		newVersion(),
 	)

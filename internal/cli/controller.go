@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/analysis/prometheus"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/internal/webhooktrust"
+	"github.com/sluice-mesh/sluice/mesh/ca"
+	"github.com/sluice-mesh/sluice/rollout"
+)
+
+const (
+	controllerName = "sluice-controller"
+	// holdConfiguration is the webhook configuration of config/webhook/hold-webhook.yaml.
+	holdConfiguration = "sluice-hold"
+	// holdSecret has the root of the hold webhook's certificate. It is not that of the mesh: the
+	// controller works without the mesh, and must not be able to read the mesh's key.
+	holdSecret = "sluice-controller-tls"
+)
+
+type controllerOptions struct {
+	managerOptions
+	prometheusAddress string
+	interval          time.Duration
+	hold              string
+}
+
+func newController() *cobra.Command {
+	options := &controllerOptions{}
+	command := &cobra.Command{
+		Use:   "controller",
+		Short: "Run the rollout controller",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return options.run(command.Context(), command.ErrOrStderr())
+		},
+	}
+	flags := command.Flags()
+	options.bind(flags)
+	flags.StringVar(&options.prometheusAddress, "prometheus-address", "http://prometheus.monitoring.svc:9090", "where the gates' metrics are read")
+	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is judged")
+	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
+	return command
+}
+
+func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
+	if o.hold != "policy" && o.hold != "webhook" {
+		return fmt.Errorf("--hold %s: write policy or webhook", o.hold)
+	}
+	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress})
+	if err != nil {
+		return fmt.Errorf("--prometheus-address: %w", err)
+	}
+	defer source.Close()
+	logger, err := o.logger(out)
+	if err != nil {
+		return err
+	}
+	config, err := o.load()
+	if err != nil {
+		return err
+	}
+	made, err := o.manager(ctx, config, logger)
+	if err != nil {
+		return err
+	}
+	err = rollout.Register(made, rollout.Options{
+		Interval:    o.interval,
+		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return source, nil },
+		HoldWebhook: o.hold == "webhook",
+	})
+	if err != nil {
+		return err
+	}
+	if err := made.Start(ctx); err != nil {
+		return fmt.Errorf("run the controller: %w", err)
+	}
+	return nil
+}
+
+// manager makes the manager and, when the hold is a webhook, what the API server needs to call it.
+func (o *controllerOptions) manager(ctx context.Context, config *rest.Config, logger logr.Logger) (manager.Manager, error) {
+	if o.hold != "webhook" {
+		return o.newManager(role{name: controllerName, config: config, logger: logger})
+	}
+	writer, err := client.New(config, client.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	domain, err := spiffeid.TrustDomainFromString("webhook." + controllerName)
+	if err != nil {
+		return nil, fmt.Errorf("name the webhook's trust domain: %w", err)
+	}
+	issuer, err := ca.NewIssuer(ctx, ca.IssuerOptions{
+		Client: writer, Namespace: o.namespace, SecretName: holdSecret, TrustDomain: domain, Logger: logger.WithName("certificate"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the webhook's certificate authority: %w", err)
+	}
+	serving, err := issuer.Serving(o.namespace, controllerName, serviceNames(controllerName, o.namespace)...)
+	if err != nil {
+		return nil, fmt.Errorf("make the webhook's certificate: %w", err)
+	}
+	made, err := o.newManager(role{name: controllerName, config: config, logger: logger, certificate: serving.GetCertificate})
+	if err != nil {
+		return nil, err
+	}
+	keeper := webhooktrust.New(webhooktrust.Options{
+		Client: writer, Configuration: holdConfiguration, Manager: controllerName,
+		Anchors: issuer.Anchors, Logger: logger.WithName("webhook"),
+	})
+	return made, addTrust(made, issuer, keeper)
+}

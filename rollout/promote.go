@@ -49,7 +49,6 @@ func (p *planner) handOver(canary *Set) {
 	p.do(GiveBackSet{Name: canary.Name, Handover: &Handover{
 		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(canary),
 	}})
-	p.note(fmt.Sprintf("ReplicaSet %s is handed over to the Deployment", canary.Name))
 	p.moving(v1alpha1.ReasonPromoting, "the canary's ReplicaSet is handed over to the Deployment")
 	p.decision.Next = AtOnce
 }
@@ -70,6 +69,7 @@ func (p *planner) nextRevision(canary *Set) int64 {
 // finish comes after the handover: the canary is what the Deployment runs, whatever happens now.
 func (p *planner) finish(canary *Set) {
 	t, old := p.seen.Target, p.stableSet()
+	p.note(fmt.Sprintf("ReplicaSet %s was handed over to the Deployment", canary.Name))
 	switch {
 	case !sameRelease(t.Template, canary.Template):
 		p.promoted(canary, "promoted; the next template is already there")

@@ -5,6 +5,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,18 +62,23 @@ func appendEntries(record *v1alpha1.CanaryRunRecord, entries []Entry, end bool) 
 	if end {
 		limit = maxEntries
 	}
-	for _, entry := range entries {
-		if len(record.Entries) < limit && !repeats(record.Entries, entry) {
+	for _, entry := range entries[overlap(record.Entries, entries):] {
+		if len(record.Entries) < limit {
 			record.Entries = append(record.Entries, entry.RunEntry)
 		}
 	}
 }
 
-// repeats says whether the record's last entry is this one, written before a crash.
-func repeats(written []v1alpha1.RunEntry, entry Entry) bool {
-	if len(written) == 0 {
-		return false
+// overlap is how many of the first entries are the record's last ones, written before a crash.
+func overlap(written []v1alpha1.RunEntry, entries []Entry) int {
+	for n := min(len(written), len(entries)); n > 0; n-- {
+		if slices.EqualFunc(written[len(written)-n:], entries[:n], repeats) {
+			return n
+		}
 	}
-	last := written[len(written)-1]
-	return last.Phase == entry.Phase && last.Weight == entry.Weight && (entry.Enters || last.Message == entry.Message)
+	return 0
+}
+
+func repeats(written v1alpha1.RunEntry, entry Entry) bool {
+	return written.Phase == entry.Phase && written.Weight == entry.Weight && (entry.Enters || written.Message == entry.Message)
 }

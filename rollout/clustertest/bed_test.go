@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build harness
+
 package clustertest
 
 import (
@@ -16,11 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +39,7 @@ import (
 )
 
 const (
-	patience = 60 * time.Second
+	patience = 2 * time.Minute
 	tick     = 20 * time.Millisecond
 	interval = 50 * time.Millisecond
 	// gitManager is what Flux calls itself.
@@ -58,13 +62,32 @@ var prepared = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	for _, file := range []string{"hold-policy.yaml", "unpause-warning.yaml", "ownership-policy.yaml"} {
-		if err := installManifest(ctx, c, "../../config/webhook/"+file); err != nil {
+	for _, file := range []string{"webhook/hold-policy.yaml", "webhook/unpause-warning.yaml", "webhook/ownership-policy.yaml", "rbac/sluice-controller.yaml"} {
+		if err := installManifest(ctx, c, "../../config/"+file); err != nil {
 			return fmt.Errorf("install %s: %w", file, err)
 		}
 	}
-	return nil
+	return bind(ctx, c, "sluice-controller", controllerUser)
 })
+
+// controllerUser is the account that the controller runs as, so that every test is a test of its role.
+const controllerUser = "system:serviceaccount:sluice-system:sluice-controller"
+
+func bind(ctx context.Context, c client.Client, role string, users ...string) error {
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{GenerateName: role + "-"}}
+	binding.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
+	for _, user := range users {
+		binding.Subjects = append(binding.Subjects, rbacv1.Subject{APIGroup: rbacv1.GroupName, Kind: "User", Name: user})
+	}
+	return c.Create(ctx, binding)
+}
+
+// as is the API server's configuration for another user.
+func as(user string, groups ...string) *rest.Config {
+	cfg := rest.CopyConfig(cluster.Config)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: append(groups, "system:authenticated")}
+	return cfg
+}
 
 func scheme() *runtime.Scheme {
 	s := runtime.NewScheme()
@@ -115,7 +138,7 @@ func newBed(t *testing.T) *bed {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "rollout-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
 	b := &bed{T: t, client: c, namespace: namespace.Name, mesh: &mesh{}, gate: &gate{}}
-	b.runManager(func(mgr ctrl.Manager) error { return b.mesh.register(mgr) })
+	b.runManager(cluster.Config, func(mgr ctrl.Manager) error { return b.mesh.register(mgr) })
 	b.awaitHold()
 	return b
 }
@@ -137,14 +160,14 @@ func (b *bed) awaitHold() {
 }
 
 // runManager runs a manager over the test's namespace until the test ends or it is stopped.
-func (b *bed) runManager(register func(ctrl.Manager) error) context.CancelFunc {
+func (b *bed) runManager(cfg *rest.Config, register func(ctrl.Manager) error) context.CancelFunc {
 	b.Helper()
 	yes := true
-	mgr, err := ctrl.NewManager(cluster.Config, ctrl.Options{
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme: scheme(), Metrics: server.Options{BindAddress: "0"},
 		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{b.namespace: {}}},
 		Controller: config.Controller{SkipNameValidation: &yes},
-		NewClient: func(cfg *ctrlConfig, options client.Options) (client.Client, error) {
+		NewClient: func(cfg *rest.Config, options client.Options) (client.Client, error) {
 			inner, err := client.NewWithWatch(cfg, options)
 			if err != nil || b.intercept == nil {
 				return inner, err
@@ -169,7 +192,7 @@ func (b *bed) runManager(register func(ctrl.Manager) error) context.CancelFunc {
 // start runs the controller; restart does it again, as after a crash.
 func (b *bed) start() {
 	b.Helper()
-	b.stop = b.runManager(func(mgr ctrl.Manager) error {
+	b.stop = b.runManager(as(controllerUser), func(mgr ctrl.Manager) error {
 		return rollout.Register(mgr, rollout.Options{
 			Interval: interval, SourceTimeout: time.Second,
 			Source: func(*v1alpha1.Canary) (analysis.Source, error) { return b.gate, nil },

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build harness
+
 package clustertest
 
 import (
@@ -10,9 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -87,14 +87,13 @@ func TestUnpauseWarning(t *testing.T) {
 // Only Sluice's controllers write the kinds that they own.
 func TestOwnershipPolicy(t *testing.T) {
 	b := newBed(t)
-	as := func(user string, groups ...string) client.Client {
-		cfg := rest.CopyConfig(cluster.Config)
-		cfg.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: append(groups, "system:authenticated")}
-		c, err := client.New(cfg, client.Options{Scheme: scheme()})
+	const collector = "system:serviceaccount:kube-system:generic-garbage-collector"
+	require.NoError(t, bind(t.Context(), b.client, "cluster-admin", "tenant", collector))
+	user := func(name string) client.Client {
+		c, err := client.New(as(name), client.Options{Scheme: scheme()})
 		require.NoError(t, err)
 		return c
 	}
-	b.allowEverything()
 	split := func() *v1alpha1.TrafficSplit {
 		s := &v1alpha1.TrafficSplit{}
 		s.GenerateName, s.Namespace = "split-", b.namespace
@@ -103,15 +102,15 @@ func TestOwnershipPolicy(t *testing.T) {
 		s.Spec.Revisions = []v1alpha1.RevisionWeight{{Name: "stable", PodTemplateHash: "a", Weight: 100}}
 		return s
 	}
-	tenant := as("tenant", "tenants")
+	tenant := user("tenant")
 	b.eventually("a tenant is refused", func() bool {
 		err := tenant.Create(t.Context(), split())
-		return err != nil && client.IgnoreAlreadyExists(err) != nil && apierrors.IsForbidden(err)
+		return apierrors.IsForbidden(err)
 	})
 	ours := split()
-	require.NoError(t, as("system:serviceaccount:sluice-system:sluice-controller").Create(t.Context(), ours))
+	require.NoError(t, user(controllerUser).Create(t.Context(), ours))
 	require.True(t, apierrors.IsForbidden(tenant.Delete(t.Context(), ours)))
-	require.NoError(t, as("system:serviceaccount:kube-system:generic-garbage-collector").Delete(t.Context(), ours))
+	require.NoError(t, user(collector).Delete(t.Context(), ours))
 }
 
 // recorder keeps warnings.
@@ -131,13 +130,4 @@ func (r *recorder) contains(part string) bool {
 	r.lock.Lock()
 	defer r.lock.Unlock()
 	return slices.ContainsFunc(r.all, func(text string) bool { return strings.Contains(text, part) })
-}
-
-// allowEverything lets all users do all in the test's namespace, so that only admission refuses.
-func (b *bed) allowEverything() {
-	b.Helper()
-	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{GenerateName: "everything-"}}
-	binding.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"}
-	binding.Subjects = []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: "system:authenticated"}}
-	require.NoError(b, b.client.Create(b.Context(), binding))
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build harness
+
 package clustertest
 
 import (
@@ -8,15 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
-
-type ctrlConfig = rest.Config
 
 // mesh plays the mesh's part of a TrafficSplit: two proxies that acknowledge at once, unless told not
 // to, and a log of all weights that were in force.

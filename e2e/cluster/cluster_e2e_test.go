@@ -87,6 +87,10 @@ func TestPodsReachServicesAndNames(t *testing.T) {
 		for _, to := range pods {
 			require.NoError(t, inNamespace(path, func() error { return get(to.Status.PodIP + ":9898") }), "%s to %s", from.Name, to.Name)
 		}
+		// kube-proxy learns of endpoints a moment after their pods are ready.
+		require.Eventually(t, func() bool {
+			return inNamespace(path, func() error { return get(service.Spec.ClusterIP + ":80") }) == nil
+		}, 10*time.Second, 100*time.Millisecond, "%s to the Service", from.Name)
 		// Often enough that each endpoint is drawn, the pod itself too.
 		for range 12 {
 			require.NoError(t, inNamespace(path, func() error { return get(service.Spec.ClusterIP + ":80") }), "%s to the Service", from.Name)

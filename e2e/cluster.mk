@@ -1,12 +1,13 @@
-# The two-node test cluster; see the package comment of e2e/cluster.
+# The two-node test cluster; see the package comment of e2e/cluster. The flag is that of every build:
+# the compiler's cache is shared.
 
 cluster-up: ## Bring up the two-node test cluster (root, Linux)
-	go run ./e2e/cluster/cmd/cluster up
+	go run -trimpath ./e2e/cluster/cmd/cluster up
 
 cluster-down: ## Remove the test cluster and everything it made
-	go run ./e2e/cluster/cmd/cluster down
+	go run -trimpath ./e2e/cluster/cmd/cluster down
 
 cluster-status: ## Say whether the test cluster is well
-	go run ./e2e/cluster/cmd/cluster status
+	go run -trimpath ./e2e/cluster/cmd/cluster status
 
 .PHONY: cluster-up cluster-down cluster-status

@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -129,21 +128,20 @@ func killAndRemove(root string) {
 	var dirs []string
 	// What vanishes meanwhile is what is wanted.
 	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
-			return nil
+		if err == nil && entry.IsDir() {
+			dirs = append(dirs, path)
 		}
-		dirs = append(dirs, path)
-		content, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
+		return nil
+	})
+	for _, dir := range dirs {
+		// One that cannot be read is gone.
+		content, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		for _, word := range strings.Fields(string(content)) {
 			if pid, err := strconv.Atoi(word); err == nil && pid > 1 {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
-		return nil
-	})
+	}
 	for _, dir := range slices.Backward(dirs) {
 		_ = syscall.Rmdir(dir)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ func Down(ctx context.Context, log io.Writer) error {
 	if os.Getenv(EnvExisting) == "yes" {
 		return fmt.Errorf("bring down the cluster: %s is yes, and what is not ours stays", EnvExisting)
 	}
+	if runtime.GOOS != "linux" || os.Geteuid() != 0 {
+		return errors.New("bring down the cluster: only root can, on the Linux machine where it runs")
+	}
 	l := newLayout()
 	unlock, err := l.lock(ctx, log)
 	if err != nil {
@@ -35,7 +39,7 @@ func Down(ctx context.Context, log io.Writer) error {
 		return fmt.Errorf("bring down the cluster: %w", err)
 	}
 	_, _ = fmt.Fprintln(log, "cluster is down")
-	return nil
+	return ignoreMissing(os.Remove(l.lockFile()))
 }
 
 // Down removes this cluster.

@@ -71,11 +71,12 @@ func (l layout) lock(ctx context.Context, log io.Writer) (func(), error) {
 	if err := os.MkdirAll(filepath.Dir(l.dir), 0o755); err != nil {
 		return nil, fmt.Errorf("create the parent of the state directory: %w", err)
 	}
-	path := filepath.Join(os.TempDir(), filepath.Base(l.dir)+".lock")
-	return filelock.Lock(ctx, path, func() {
+	return filelock.Lock(ctx, l.lockFile(), func() {
 		_, _ = fmt.Fprintln(log, "waiting for another cluster-up or cluster-down")
 	})
 }
+
+func (l layout) lockFile() string { return l.dir + ".lock" }
 
 // bringUp is one Up on its way.
 type bringUp struct {

@@ -4,6 +4,7 @@ package filelock
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -27,4 +28,23 @@ func TestSecondHolderWaitsUntilTheFirstLetsGo(t *testing.T) {
 	unlock, err = Lock(t.Context(), path, func() { t.Error("nobody holds it") })
 	require.NoError(t, err)
 	unlock()
+}
+
+func TestHolderMayRemoveTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := Lock(t.Context(), path, func() {})
+	require.NoError(t, err)
+	waits, taken := make(chan struct{}), make(chan error)
+	go func() {
+		again, err := Lock(t.Context(), path, func() { close(waits) })
+		if err == nil {
+			again()
+		}
+		taken <- err
+	}()
+	<-waits
+	require.NoError(t, os.Remove(path))
+	unlock()
+	require.NoError(t, <-taken)
+	require.FileExists(t, path)
 }

@@ -61,11 +61,8 @@ func (x *Index) addPods(trustDomain spiffeid.TrustDomain, inputs Inputs) {
 	for _, replicaSet := range inputs.ReplicaSets {
 		replicaSets[keyOf(replicaSet)] = replicaSet
 	}
-	// In the order of their creation, so that of two pods with one address the newer has it.
-	sorted := slices.SortedFunc(slices.Values(inputs.Pods), func(a, b *corev1.Pod) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(keyOf(a), keyOf(b)))
-	})
-	for _, object := range sorted {
+	newest := make(map[netip.Addr]*corev1.Pod, len(inputs.Pods))
+	for _, object := range inputs.Pods {
 		if object.Status.Phase == corev1.PodSucceeded || object.Status.Phase == corev1.PodFailed {
 			continue // Its address may be another's by now.
 		}
@@ -77,15 +74,27 @@ func (x *Index) addPods(trustDomain spiffeid.TrustDomain, inputs Inputs) {
 			x.workloads[made.workload] = append(x.workloads[made.workload], made)
 		}
 		// The address of a pod on the host's network is the node's: it says nothing of a pod.
-		if made.address.IsValid() && !object.Spec.HostNetwork {
-			for _, address := range addressesOf(object) {
-				x.addresses[address] = made
+		if object.Spec.HostNetwork {
+			continue
+		}
+		for _, address := range addressesOf(object) {
+			if isNewer(object, newest[address]) {
+				x.addresses[address], newest[address] = made, object
 			}
 		}
 	}
 	for _, pods := range x.workloads {
 		slices.SortFunc(pods, func(a, b *pod) int { return cmp.Compare(a.name, b.name) })
 	}
+}
+
+// isNewer decides which of two pods has an address that both claim: the one before has gone, but for
+// the news of it.
+func isNewer(object, than *corev1.Pod) bool {
+	if than == nil {
+		return true
+	}
+	return cmp.Or(object.CreationTimestamp.Compare(than.CreationTimestamp.Time), cmp.Compare(keyOf(object), keyOf(than))) > 0
 }
 
 func makePod(trustDomain spiffeid.TrustDomain, object *corev1.Pod) *pod {

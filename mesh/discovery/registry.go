@@ -71,6 +71,7 @@ func newRegistry(now func() time.Time) *registry {
 func (r *registry) publish(index *Index) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	before := r.index
 	r.index = index
 	for address, entry := range r.destinations {
 		next := lookUp(index, address)
@@ -82,7 +83,11 @@ func (r *registry) publish(index *Index) {
 			subscriber.wakeUp()
 		}
 	}
+	same := sameWorkloads(before, index)
 	for pod, stream := range r.streams {
+		if sameInbound(before, index, pod, same) {
+			continue
+		}
 		next := index.Inbound(pod)
 		if !equalInbounds(stream.inbound, next) {
 			stream.inbound = next
@@ -235,6 +240,32 @@ func (r *registry) next(stream *stream) *meshpb.WatchResponse {
 	stream.version = response.Version
 	r.statusChanged()
 	return response
+}
+
+// sameWorkloads returns the workloads whose pods and split are equal in two Indexes. With it most
+// inbounds need not be made to see that they have not changed.
+func sameWorkloads(before, after *Index) map[string]bool {
+	if before == nil {
+		return nil
+	}
+	equalPods := func(a, b *pod) bool { return *a == *b }
+	same := make(map[string]bool, len(after.workloads))
+	for workload, pods := range after.workloads {
+		old, fresh := before.splits[workload], after.splits[workload]
+		equalSplit := old == nil && fresh == nil || old != nil && fresh != nil && equalSplits(old.Split, fresh.Split)
+		same[workload] = equalSplit && slices.EqualFunc(pods, before.workloads[workload], equalPods)
+	}
+	return same
+}
+
+// sameInbound says that a pod's inbound cannot have changed.
+func sameInbound(before, after *Index, key string, same map[string]bool) bool {
+	if before == nil {
+		return false
+	}
+	old, fresh := before.pods[key], after.pods[key]
+	return old != nil && fresh != nil && *old == *fresh && (fresh.workload == "" || same[fresh.workload]) &&
+		slices.Equal(before.ports[key], after.ports[key])
 }
 
 func (r *registry) statusChanged() {

@@ -4,10 +4,12 @@ package discovery
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -367,4 +369,63 @@ func TestEqualDestinationsSeesEachField(t *testing.T) {
 		change(changed)
 		require.False(t, equalDestinations(base(), changed), name)
 	}
+}
+
+// TestInboundsAreSkippedOnlyWhenEqual guards the short cut of publish.
+func TestInboundsAreSkippedOnlyWhenEqual(t *testing.T) {
+	podNamed := func(s *scene, name string) int {
+		return slices.IndexFunc(s.inputs.Pods, func(p *corev1.Pod) bool { return p.Name == name })
+	}
+	changePod := func(name string, change func(*corev1.Pod)) func(*scene) {
+		return func(s *scene) {
+			at := podNamed(s, name)
+			changed := s.inputs.Pods[at].DeepCopy()
+			change(changed)
+			s.inputs.Pods[at] = changed
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(*scene)
+		skips  bool // the pods of checkout
+	}{
+		"nothing":            {func(*scene) {}, true},
+		"a stranger":         {changePod("client-1", func(p *corev1.Pod) { p.Spec.ServiceAccountName = "other" }), true},
+		"a peer's readiness": {changePod("checkout-bbb-1", func(p *corev1.Pod) { p.Status.Conditions = nil }), false},
+		"a peer's address":   {changePod("checkout-bbb-1", func(p *corev1.Pod) { p.Status.PodIPs[0].IP = "10.244.9.9" }), false},
+		"a peer's proxy":     {changePod("checkout-bbb-1", func(p *corev1.Pod) { p.Spec.InitContainers = nil }), false},
+		"a peer's end": {func(s *scene) {
+			s.inputs.Pods = slices.Delete(s.inputs.Pods, podNamed(s, "checkout-bbb-1"), podNamed(s, "checkout-bbb-1")+1)
+		}, false},
+		"the split":            {func(s *scene) { s.inputs.TrafficSplits = nil }, false},
+		"the ReplicaSet's end": {func(s *scene) { s.inputs.ReplicaSets[0] = s.inputs.ReplicaSets[1] }, false},
+		"the port's protocol": {func(s *scene) {
+			s.inputs.Services[0] = s.inputs.Services[0].DeepCopy()
+			s.inputs.Services[0].Spec.Ports[0].AppProtocol = new(string)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			before := Build(testDomain, s.inputs)
+			c.change(s)
+			after := Build(testDomain, s.inputs)
+			same := sameWorkloads(before, after)
+			require.Equal(t, c.skips, sameInbound(before, after, "shop/checkout-aaa-1", same))
+			for key := range after.pods {
+				if sameInbound(before, after, key, same) {
+					require.True(t, equalInbounds(before.Inbound(key), after.Inbound(key)), key)
+				}
+			}
+		})
+	}
+}
+
+func TestPeersThatChangeAreTold(t *testing.T) {
+	s := newScene(t)
+	server := s.connect("checkout-aaa-1")
+	require.Len(t, server.receive().GetInbound().GetPeers(), 2)
+	<-server.stream.wake
+	s.inputs.Pods = slices.DeleteFunc(s.inputs.Pods, func(p *corev1.Pod) bool { return p.Name == "checkout-bbb-1" })
+	s.publish()
+	require.Len(t, server.stream.wake, 1)
+	require.Len(t, server.receive().GetInbound().GetPeers(), 1)
 }

@@ -22,8 +22,9 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// publishInterval is the least time between two Indexes: a burst of changes costs one.
-const publishInterval = 20 * time.Millisecond
+// publishInterval is the least time between two Indexes: a burst of changes costs one. The first
+// change after it is published at once.
+const publishInterval = 50 * time.Millisecond
 
 // +kubebuilder:rbac:groups="",resources=services;pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
@@ -37,31 +38,57 @@ func replicaSetMetadata() *metav1.PartialObjectMetadata {
 	return metadata
 }
 
-// watch calls publish with the state of the cluster, first when all of it has been seen and then
-// after each change, until the context ends.
-func watch(ctx context.Context, reads cache.Cache, publish func(Inputs)) error {
-	dirty := make(chan struct{}, 1)
-	changed := func() {
-		select {
-		case dirty <- struct{}{}:
-		default:
-		}
+// watcher keeps the objects that discovery reads.
+type watcher struct {
+	// dirty has one element when something has changed since the last Index.
+	dirty          chan struct{}
+	services       *collection[*corev1.Service]
+	endpointSlices *collection[*discoveryv1.EndpointSlice]
+	pods           *collection[*corev1.Pod]
+	replicaSets    *collection[*metav1.PartialObjectMetadata]
+	trafficSplits  *collection[*v1alpha1.TrafficSplit]
+}
+
+func newWatcher() *watcher {
+	w := &watcher{dirty: make(chan struct{}, 1)}
+	w.services = newCollection[*corev1.Service](w.changed, nil)
+	w.endpointSlices = newCollection[*discoveryv1.EndpointSlice](w.changed, nil)
+	w.pods = newCollection(w.changed, samePod)
+	w.replicaSets = newCollection[*metav1.PartialObjectMetadata](w.changed, nil)
+	w.trafficSplits = newCollection(w.changed, sameTrafficSplit)
+	return w
+}
+
+func (w *watcher) changed() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
 	}
-	services := newCollection[*corev1.Service](changed, nil)
-	endpointSlices := newCollection[*discoveryv1.EndpointSlice](changed, nil)
-	pods := newCollection(changed, samePod)
-	replicaSets := newCollection[*metav1.PartialObjectMetadata](changed, nil)
-	trafficSplits := newCollection(changed, sameTrafficSplit)
+}
+
+func (w *watcher) inputs() Inputs {
+	return Inputs{
+		Services:       w.services.list(),
+		EndpointSlices: w.endpointSlices.list(),
+		Pods:           w.pods.list(),
+		ReplicaSets:    w.replicaSets.list(),
+		TrafficSplits:  w.trafficSplits.list(),
+	}
+}
+
+// run calls publish with the state of the cluster, first when all of it has been seen and then
+// after each change, until the context ends.
+func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Inputs)) error {
 	var synced []toolscache.InformerSynced
 	for _, one := range []struct {
 		object  client.Object
 		handler toolscache.ResourceEventHandler
 	}{
-		{&corev1.Service{}, services},
-		{&discoveryv1.EndpointSlice{}, endpointSlices},
-		{&corev1.Pod{}, pods},
-		{replicaSetMetadata(), replicaSets},
-		{&v1alpha1.TrafficSplit{}, trafficSplits},
+		{&corev1.Service{}, w.services},
+		{&discoveryv1.EndpointSlice{}, w.endpointSlices},
+		{&corev1.Pod{}, w.pods},
+		{replicaSetMetadata(), w.replicaSets},
+		{&v1alpha1.TrafficSplit{}, w.trafficSplits},
 	} {
 		informer, err := reads.GetInformer(ctx, one.object)
 		if err != nil {
@@ -74,29 +101,27 @@ func watch(ctx context.Context, reads cache.Cache, publish func(Inputs)) error {
 		defer func() { _ = informer.RemoveEventHandler(registration) }() // Fails only when the informer has stopped.
 		synced = append(synced, registration.HasSynced)
 	}
-	if !toolscache.WaitForCacheSync(ctx.Done(), synced...) {
-		return nil // The context has ended.
+	if toolscache.WaitForCacheSync(ctx.Done(), synced...) {
+		w.changed()
+		w.publishChanges(ctx, publish)
 	}
-	changed()
+	return nil
+}
+
+func (w *watcher) publishChanges(ctx context.Context, publish func(Inputs)) {
 	pace := time.NewTicker(publishInterval)
 	defer pace.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-dirty:
+			return
+		case <-w.dirty:
 		}
-		publish(Inputs{
-			Services:       services.list(),
-			EndpointSlices: endpointSlices.list(),
-			Pods:           pods.list(),
-			ReplicaSets:    replicaSets.list(),
-			TrafficSplits:  trafficSplits.list(),
-		})
+		publish(w.inputs())
 		pace.Reset(publishInterval)
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-pace.C:
 		}
 	}

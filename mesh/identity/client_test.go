@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/mesh/identity/identitytest"
+	"github.com/sluice-mesh/sluice/mesh/meshpb"
 )
 
 func TestClientObtainsAndRenews(t *testing.T) {
@@ -144,4 +145,32 @@ func tokenFile(t *testing.T, token string) string {
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(token), 0o600))
 	return file
+}
+
+// TestClientRefusesBadAnswers: what would leave the proxy unable to talk to anyone is not put in
+// force.
+func TestClientRefusesBadAnswers(t *testing.T) {
+	authority, stranger := identitytest.New(t), identitytest.New(t)
+	address, _ := authority.ServeControlPlane(t, http.NewServeMux())
+	for name, spoil := range map[string]func(*meshpb.CertifyResponse){
+		"another key": func(r *meshpb.CertifyResponse) {
+			r.Certificates = authority.Source(t, "shop", "checkout").TLS.Certificate
+		},
+		"other anchors":    func(r *meshpb.CertifyResponse) { r.TrustAnchors = [][]byte{stranger.Root.Raw} },
+		"no anchors":       func(r *meshpb.CertifyResponse) { r.TrustAnchors = nil },
+		"no certificate":   func(r *meshpb.CertifyResponse) { r.Certificates = nil },
+		"root for a leaf":  func(r *meshpb.CertifyResponse) { r.Certificates = [][]byte{authority.Root.Raw} },
+		"not certificates": func(r *meshpb.CertifyResponse) { r.Certificates = [][]byte{{1, 2, 3}} },
+	} {
+		authority.Spoil = spoil
+		client := newClient(t, authority, address, tokenFile(t, "shop/checkout"))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		require.NoError(t, client.Run(ctx))
+		cancel()
+		require.False(t, isReady(client), name)
+	}
+	authority.Spoil = nil
+	client := newClient(t, authority, address, tokenFile(t, "shop/checkout"))
+	run(t, client)
+	await(t, client)
 }

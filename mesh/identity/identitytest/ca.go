@@ -28,13 +28,15 @@ import (
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
 )
 
-// CA signs whatever a test asks for. It is a identity.BundleSource of its own root.
+// CA signs whatever a test asks for. It is an identity.BundleSource of its own root.
 type CA struct {
 	TrustDomain spiffeid.TrustDomain
 	Root        *x509.Certificate
 	// Life of the certificates that Certify signs, 24 h at first.
 	Life time.Duration
-	key  *ecdsa.PrivateKey
+	// Spoil changes the answers of Certify when it is set, between calls only.
+	Spoil func(*meshpb.CertifyResponse)
+	key   *ecdsa.PrivateKey
 }
 
 // New returns a CA of the trust domain cluster.local.
@@ -141,7 +143,11 @@ func (c *CA) Certify(_ context.Context, request *meshpb.CertifyRequest) (*meshpb
 	if err != nil {
 		return nil, err
 	}
-	return &meshpb.CertifyResponse{Certificates: [][]byte{der}, TrustAnchors: [][]byte{c.Root.Raw}}, nil
+	response := &meshpb.CertifyResponse{Certificates: [][]byte{der}, TrustAnchors: [][]byte{c.Root.Raw}}
+	if c.Spoil != nil {
+		c.Spoil(response)
+	}
+	return response, nil
 }
 
 // Handler serves Certify.

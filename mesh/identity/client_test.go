@@ -150,27 +150,30 @@ func tokenFile(t *testing.T, token string) string {
 // TestClientRefusesBadAnswers: what would leave the proxy unable to talk to anyone is not put in
 // force.
 func TestClientRefusesBadAnswers(t *testing.T) {
-	authority, stranger := identitytest.New(t), identitytest.New(t)
-	address, _ := authority.ServeControlPlane(t, http.NewServeMux())
-	for name, spoil := range map[string]func(*meshpb.CertifyResponse){
-		"another key": func(r *meshpb.CertifyResponse) {
-			r.Certificates = authority.Source(t, "shop", "checkout").TLS.Certificate
+	stranger := identitytest.New(t)
+	for name, spoil := range map[string]func(*identitytest.CA, *meshpb.CertifyResponse){
+		"another key": func(ca *identitytest.CA, r *meshpb.CertifyResponse) {
+			r.Certificates = ca.Source(t, "shop", "checkout").TLS.Certificate
 		},
-		"other anchors":    func(r *meshpb.CertifyResponse) { r.TrustAnchors = [][]byte{stranger.Root.Raw} },
-		"no anchors":       func(r *meshpb.CertifyResponse) { r.TrustAnchors = nil },
-		"no certificate":   func(r *meshpb.CertifyResponse) { r.Certificates = nil },
-		"root for a leaf":  func(r *meshpb.CertifyResponse) { r.Certificates = [][]byte{authority.Root.Raw} },
-		"not certificates": func(r *meshpb.CertifyResponse) { r.Certificates = [][]byte{{1, 2, 3}} },
+		"other anchors":    func(_ *identitytest.CA, r *meshpb.CertifyResponse) { r.TrustAnchors = [][]byte{stranger.Root.Raw} },
+		"no anchors":       func(_ *identitytest.CA, r *meshpb.CertifyResponse) { r.TrustAnchors = nil },
+		"no certificate":   func(_ *identitytest.CA, r *meshpb.CertifyResponse) { r.Certificates = nil },
+		"root for a leaf":  func(ca *identitytest.CA, r *meshpb.CertifyResponse) { r.Certificates = [][]byte{ca.Root.Raw} },
+		"not certificates": func(_ *identitytest.CA, r *meshpb.CertifyResponse) { r.Certificates = [][]byte{{1, 2, 3}} },
 	} {
-		authority.Spoil = spoil
-		client := newClient(t, authority, address, tokenFile(t, "shop/checkout"))
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		require.NoError(t, client.Run(ctx))
-		cancel()
-		require.False(t, isReady(client), name)
+		t.Run(name, func(t *testing.T) {
+			authority := identitytest.New(t)
+			spoiled := make(chan struct{}, 100)
+			authority.Spoil = func(r *meshpb.CertifyResponse) {
+				spoil(authority, r)
+				spoiled <- struct{}{}
+			}
+			address, _ := authority.ServeControlPlane(t, http.NewServeMux())
+			client := newClient(t, authority, address, tokenFile(t, "shop/checkout"))
+			run(t, client)
+			<-spoiled
+			<-spoiled // It has refused the first and asks again.
+			require.False(t, isReady(client))
+		})
 	}
-	authority.Spoil = nil
-	client := newClient(t, authority, address, tokenFile(t, "shop/checkout"))
-	run(t, client)
-	await(t, client)
 }

@@ -34,7 +34,7 @@ type CA struct {
 	Root        *x509.Certificate
 	// Life of the certificates that Certify signs, 24 h at first.
 	Life time.Duration
-	// Spoil changes the answers of Certify when it is set, between calls only.
+	// Spoil changes the answers of Certify when it is set, before the CA serves.
 	Spoil func(*meshpb.CertifyResponse)
 	key   *ecdsa.PrivateKey
 }

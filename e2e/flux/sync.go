@@ -132,3 +132,17 @@ func (f *Flux) AwaitApplied(ctx context.Context, name, commit string) error {
 		}
 	}
 }
+
+// Unsync removes a source's objects; what Flux has applied for it is pruned.
+func (f *Flux) Unsync(ctx context.Context, name string) error {
+	for _, kind := range []schema.GroupVersionKind{kustomization, gitRepository} {
+		object := &unstructured.Unstructured{}
+		object.SetGroupVersionKind(kind)
+		object.SetNamespace(Namespace)
+		object.SetName(name)
+		if err := f.applier.Client().Delete(ctx, object); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("stop syncing %s: %w", name, err)
+		}
+	}
+	return nil
+}

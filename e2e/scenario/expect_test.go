@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package scenario
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/e2e/load"
+	"github.com/sluice-mesh/sluice/e2e/timeline"
+)
+
+// run is one that has ended.
+type run struct {
+	name     string
+	revision string
+	outcome  v1alpha1.Outcome
+	// analysed are the canary's pods as they were when its gates were judged last.
+	analysed []types.UID
+	state    timeline.State
+}
+
+// awaitRun returns when a run other than the given one has ended and the Canary rests.
+func (f *fixture) awaitRun(before string) run {
+	f.t.Helper()
+	var r run
+	r.state = f.await("a run after "+before+" has ended", func(s timeline.State) bool {
+		latest := s.LatestRun()
+		if latest == nil || latest.Name == before || s.Canary == nil {
+			return false
+		}
+		r.name, r.revision, r.outcome = latest.Name, latest.Spec.Candidate.PodTemplateHash, latest.Record.Outcome
+		phase := s.Canary.Status.Phase
+		if phase == v1alpha1.PhaseHolding {
+			r.analysed = s.UIDs(r.revision)
+		}
+		return r.outcome != "" && (phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected)
+	})
+	return r
+}
+
+// expectPromoted: the run ended well, and the Deployment's own pods are those that were analysed.
+func (f *fixture) expectPromoted(r run) {
+	f.t.Helper()
+	require.Equal(f.t, v1alpha1.OutcomePromoted, r.outcome, r.state.Describe())
+	state := f.await("the Deployment is rolled out", func(s timeline.State) bool {
+		return available(s.Deployment) && !s.Deployment.Spec.Paused
+	})
+	require.NotEmpty(f.t, r.analysed)
+	require.Equal(f.t, r.analysed, state.UIDs(r.revision), "the pods that were analysed are those that serve")
+	var sets appsv1.ReplicaSetList
+	require.NoError(f.t, f.Client.List(f.t.Context(), &sets, client.InNamespace(f.namespace), client.MatchingLabels{timeline.LabelHash: r.revision}))
+	require.Len(f.t, sets.Items, 1)
+	owner := metav1.GetControllerOf(&sets.Items[0])
+	require.NotNil(f.t, owner)
+	require.Equal(f.t, appName, owner.Name)
+}
+
+// expectRolledBack: the run ended badly, the canary's pods are gone, and the Deployment is held.
+func (f *fixture) expectRolledBack(r run) {
+	f.t.Helper()
+	require.Equal(f.t, v1alpha1.OutcomeRolledBack, r.outcome, r.state.Describe())
+	require.Equal(f.t, v1alpha1.PhaseRejected, r.state.Canary.Status.Phase)
+	state := f.await("the canary's pods are gone", func(s timeline.State) bool { return len(s.UIDs(r.revision)) == 0 })
+	require.True(f.t, state.Deployment.Spec.Paused, "the Deployment stays held at the rejected template")
+}
+
+// expectNoFailures: no request failed. Errors that a version was told to answer may be excused.
+func (f *fixture) expectNoFailures(excused ...string) load.Counts {
+	f.t.Helper()
+	counts := f.counts()
+	failed := counts.Failed
+	for _, version := range excused {
+		failed -= counts.Versions[version].Failures[load.ClassStatus]
+	}
+	if failed > 0 {
+		for _, sample := range counts.Samples {
+			f.t.Logf("failed: %s %s %s fresh=%t: %s", sample.Time.Format("15:04:05.000"), sample.Method, sample.Class, sample.Fresh, sample.Detail)
+		}
+		require.Zero(f.t, failed, "of %d requests, beside what %v answered itself; by class %v", counts.Requests, excused, counts.Failures)
+	}
+	f.t.Logf("%d requests, p50 %.1f ms, p99 %.1f ms, %d failed of which %d excused", counts.Requests, counts.P50, counts.P99, counts.Failed, counts.Failed-failed)
+	return counts
+}
+
+// expectFluxQuiet: Flux has touched the Deployment for commits only, each once, and nothing else
+// after the first commit.
+func (f *fixture) expectFluxQuiet() {
+	f.t.Helper()
+	did, err := f.flux.Actions(f.commits[0].at)
+	require.NoError(f.t, err)
+	byRevision := map[string][]string{}
+	for _, action := range did {
+		if action.Kustomization == f.namespace && action.Verb != "created" {
+			byRevision[action.Revision] = append(byRevision[action.Revision], action.Object+" "+action.Verb)
+		}
+	}
+	for revision, actions := range byRevision {
+		require.Equal(f.t, []string{"Deployment/" + f.namespace + "/" + appName + " configured"}, actions, "at %s", revision)
+	}
+	require.LessOrEqual(f.t, len(byRevision), len(f.commits)-1)
+}
+
+// expectOneOwner: no field of the Deployment has two managers, so nobody takes it from another.
+func (f *fixture) expectOneOwner() {
+	f.t.Helper()
+	var deployment appsv1.Deployment
+	require.NoError(f.t, f.Client.Get(f.t.Context(), f.key(), &deployment))
+	sets := map[string]*fieldpath.Set{}
+	for _, entry := range deployment.ManagedFields {
+		if entry.Subresource != "" {
+			continue
+		}
+		set := &fieldpath.Set{}
+		require.NoError(f.t, set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)))
+		name := entry.Manager + " " + string(entry.Operation)
+		for other, fields := range sets {
+			both := fields.Leaves().Intersection(set.Leaves())
+			require.True(f.t, both.Empty(), "%s and %s both own %s", name, other, both)
+		}
+		sets[name] = set
+	}
+}
+
+// generation is the Deployment's: it counts changes of its spec.
+func (f *fixture) generation() int64 {
+	f.t.Helper()
+	var deployment appsv1.Deployment
+	require.NoError(f.t, f.Client.Get(f.t.Context(), f.key(), &deployment))
+	return deployment.Generation
+}
+
+// phases lists what the Canary went through in a run.
+func (r run) phases() []v1alpha1.Phase {
+	var out []v1alpha1.Phase
+	for _, phase := range r.state.Phases {
+		if phase.Run == r.name && (len(out) == 0 || out[len(out)-1] != phase.Phase) {
+			out = append(out, phase.Phase)
+		}
+	}
+	return out
+}
+
+// weights lists the weights that all proxies acknowledged in a run, each once in its order.
+func (r run) weights() []int32 {
+	var out []int32
+	for _, shift := range r.state.Shifts {
+		if shift.Revision == r.revision && shift.Acknowledged && (len(out) == 0 || out[len(out)-1] != shift.Weight) {
+			out = append(out, shift.Weight)
+		}
+	}
+	return slices.Clip(out)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/e2e/flux"
+	"github.com/sluice-mesh/sluice/e2e/gitserver"
+	"github.com/sluice-mesh/sluice/e2e/load"
+	"github.com/sluice-mesh/sluice/e2e/load/incluster"
+	"github.com/sluice-mesh/sluice/e2e/sampleapp"
+	"github.com/sluice-mesh/sluice/e2e/timeline"
+)
+
+const (
+	author  = "Ada Test <ada@example.com>"
+	appName = "podinfo"
+	// patience is how long a scenario waits for anything that must happen by itself.
+	patience = 3 * time.Minute
+)
+
+// fixture is one scenario's part of the bed.
+type fixture struct {
+	*bed
+	t         *testing.T
+	namespace string
+	app       sampleapp.App
+	timeline  *timeline.Timeline
+	clients   []incluster.Pod
+	// commits are those made so far with the moment before each.
+	commits []commit
+}
+
+type commit struct {
+	at   time.Time
+	hash string
+}
+
+// steps are short, so that the suite is.
+func steps(hold time.Duration, weights ...int) []sampleapp.Step {
+	var out []sampleapp.Step
+	for _, weight := range weights {
+		out = append(out, sampleapp.Step{Weight: weight, Hold: hold})
+	}
+	return out
+}
+
+// quick is the Canary that scenarios use unless they are about its fields.
+func quick() *sampleapp.Canary {
+	return &sampleapp.Canary{Steps: steps(4*time.Second, 10, 25, 50, 100), Drain: 10 * time.Second}
+}
+
+// start brings up an application at v1 in a namespace named after the test's purpose, under Flux,
+// without load. Everything is removed when the test ends.
+func start(t *testing.T, namespace string, app sampleapp.App) *fixture {
+	t.Helper()
+	require.NotNil(t, shared, "TestMain has set the stage")
+	app.Name, app.Namespace, app.Version = appName, namespace, "v1"
+	f := &fixture{bed: shared, t: t, namespace: namespace, app: app}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	t.Cleanup(func() {
+		f.leave(ctx)
+		cancel()
+	})
+	var err error
+	f.timeline, err = timeline.Watch(ctx, f.Config, namespace, appName)
+	require.NoError(t, err)
+	f.commit("Run v1")
+	require.NoError(t, f.flux.Sync(t.Context(), flux.Source{Name: namespace, URL: f.server.URL("fleet"), Branch: gitserver.Branch, Path: f.path()}))
+	f.await("v1 runs", func(s timeline.State) bool {
+		return s.Canary != nil && s.Canary.Status.Phase == v1alpha1.PhaseStable && available(s.Deployment)
+	})
+	return f
+}
+
+func (f *fixture) path() string { return "apps/" + f.namespace }
+
+// load starts a meshed and an unmeshed client, rate requests/s in all, and returns when both count.
+func (f *fixture) load(rate int) {
+	f.t.Helper()
+	target := "http://" + appName + "." + f.namespace
+	f.clients = []incluster.Pod{
+		{Namespace: f.namespace, Name: "meshed", Meshed: true, Target: target, Rate: rate / 2},
+		{Namespace: f.namespace, Name: "unmeshed", Target: target, Rate: rate / 2},
+	}
+	for _, pod := range f.clients {
+		content, err := pod.YAML()
+		require.NoError(f.t, err)
+		_, err = f.Applier.Apply(f.t.Context(), content)
+		require.NoError(f.t, err)
+	}
+	require.Eventually(f.t, func() bool {
+		for _, pod := range f.clients {
+			if counts, err := pod.Counts(f.t.Context(), f.Kube); err != nil || counts.OK < uint64(rate) {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 300*time.Millisecond, "both clients are answered")
+}
+
+// counts is what both clients have seen.
+func (f *fixture) counts() load.Counts {
+	f.t.Helper()
+	all := make([]load.Counts, len(f.clients))
+	for i, pod := range f.clients {
+		counts, err := pod.Counts(f.t.Context(), f.Kube)
+		require.NoError(f.t, err)
+		all[i] = counts
+	}
+	return load.Merge(all...)
+}
+
+// release commits the application at another version and has Flux look.
+func (f *fixture) release(version string, arguments ...string) {
+	f.t.Helper()
+	f.app.Version, f.app.Arguments = version, arguments
+	f.commit("Release " + version)
+	require.NoError(f.t, f.flux.Poke(f.t.Context(), f.namespace))
+}
+
+// commit writes the application as it is now to Git.
+func (f *fixture) commit(message string) {
+	f.t.Helper()
+	files, err := f.app.Files(f.path())
+	require.NoError(f.t, err)
+	at := time.Now()
+	hash, err := f.repository.Commit(f.t.Context(), gitserver.Change{Files: files, Author: author, Message: f.namespace + ": " + message})
+	require.NoError(f.t, err)
+	f.commits = append(f.commits, commit{at: at, hash: hash})
+}
+
+// await returns the first state of which something holds.
+func (f *fixture) await(what string, holds func(timeline.State) bool) timeline.State {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	defer cancel()
+	state, err := f.timeline.Await(ctx, holds)
+	require.NoError(f.t, err, "wait until %s", what)
+	return state
+}
+
+// linger lets time pass under load, for failures that come late.
+func (f *fixture) linger(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.t.Context().Done():
+	}
+}
+
+// leave writes down what a failed scenario saw and removes its objects.
+func (f *fixture) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if f.t.Failed() {
+		f.report(ctx)
+		if keep() {
+			return
+		}
+	}
+	if err := f.flux.Unsync(ctx, f.namespace); err != nil {
+		f.t.Errorf("leave: %v", err)
+	}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}}
+	if err := f.Client.Delete(ctx, namespace); err != nil && !apierrors.IsNotFound(err) {
+		f.t.Errorf("leave: %v", err)
+	}
+}
+
+func available(deployment *appsv1.Deployment) bool {
+	if deployment == nil || deployment.Spec.Replicas == nil || *deployment.Spec.Replicas == 0 {
+		return false
+	}
+	status, wanted := deployment.Status, *deployment.Spec.Replicas
+	return status.ObservedGeneration >= deployment.Generation &&
+		status.UpdatedReplicas == wanted && status.Replicas == wanted && status.AvailableReplicas == wanted
+}
+
+// key names the application's objects.
+func (f *fixture) key() client.ObjectKey {
+	return client.ObjectKey{Namespace: f.namespace, Name: appName}
+}
+
+func (c commit) String() string { return fmt.Sprintf("%.7s at %s", c.hash, c.at.Format(time.TimeOnly)) }

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package scenario
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluice-mesh/sluice/e2e/sampleapp"
+)
+
+// TestPromote: a good version walks through its steps under 200 requests/s, the pods that were
+// analysed are the pods that serve, no request fails, and Flux finds nothing to mend.
+func TestPromote(t *testing.T) {
+	f := start(t, "promote", sampleapp.App{Replicas: 3, Canary: quick()})
+	f.load(200)
+	generation := f.generation()
+
+	f.release("v2")
+	r := f.awaitRun("")
+	f.expectPromoted(r)
+	require.Equal(t, []int32{0, 10, 25, 50, 100}, r.weights())
+	require.Equal(t, generation+2, f.generation(), "one commit, and the controller's unpause")
+
+	// Two of Flux's intervals.
+	f.linger(20 * time.Second)
+	f.expectNoFailures()
+	f.expectFluxQuiet()
+	f.expectOneOwner()
+	require.Equal(t, generation+2, f.generation())
+}

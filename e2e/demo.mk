@@ -1,6 +1,6 @@
 # The demo; see the package comment of e2e/demo.
 
-.PHONY: demo demo-once demo-down
+.PHONY: demo demo-once demo-down e2e
 
 demo: ## Show a canary promoted and a bad one rolled back, from Git, on a real cluster (root, Linux)
 	go run ./e2e/demo
@@ -10,3 +10,7 @@ demo-once: ## The same as a check: removes the cluster and says by its exit code
 
 demo-down: ## Remove the demo's cluster and everything it made
 	go run ./e2e/cluster/cmd/cluster down
+
+# One package at a time: there is one cluster.
+e2e: ## Play the scenarios on a real cluster with the real Flux (root, Linux)
+	CGO_ENABLED=1 go test -tags e2e -p 1 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...

@@ -5,6 +5,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -92,17 +93,17 @@ func (x *exchange) send(to *hop) (*http.Response, error) {
 		var used *watched
 		out, err := x.outgoing(to, func(info httptrace.GotConnInfo) {
 			if conn, ok := info.Conn.(*upstreamConn); ok {
-				used = watch(conn, info.Reused)
+				used = watch(conn)
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
-		response, err := x.proxy.upstreams.transport(to).RoundTrip(out)
+		response, err := x.proxy.upstreams.transport(to, x.request.Method).RoundTrip(out)
 		if err == nil || x.request.Context().Err() != nil {
 			return response, err
 		}
-		if used == nil || !used.sentAgainSafely() || !x.body.replayable() || x.resends == resendsMost {
+		if !used.sentAgainSafely() || !x.body.replayable() || x.resends == resendsMost {
 			return nil, err
 		}
 		x.resends++
@@ -257,7 +258,8 @@ func (x *exchange) countLeft(to *hop) {
 func (x *exchange) copyResponse(response *http.Response) (failure string, complete bool) {
 	header := x.writer.Header()
 	copyEndToEnd(header, response.Header)
-	for name := range response.Trailer {
+	announced := maps.Clone(response.Trailer)
+	for name := range announced {
 		header.Add("Trailer", name)
 	}
 	if x.closeAfter() {
@@ -278,6 +280,9 @@ func (x *exchange) copyResponse(response *http.Response) (failure string, comple
 		return "", false
 	}
 	for name, values := range response.Trailer {
+		if _, ok := announced[name]; !ok {
+			name = http.TrailerPrefix + name
+		}
 		header[name] = values
 	}
 	return "", true

@@ -179,23 +179,10 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, draw func() fl
 	}
 	return route{
 		drawn: revision{inbound.Workload, drawn.PodTemplateHash},
-		tiers: ownFirst(splitTiers(all, all.Endpoints, split, drawn), own),
+		// The own application before the peers of its revision: it is nearest.
+		tiers: preferred(splitTiers(all, all.Endpoints, split, drawn), own),
 		split: where == placeShared && inbound.Split != nil,
 	}
-}
-
-// ownFirst puts the own application before the peers of its revision: it is nearest. For a request
-// that counts for the own revision it is the only one of it, unless it refuses.
-func ownFirst(tiers [][]*mesh.Endpoint, own string) [][]*mesh.Endpoint {
-	for i, tier := range tiers {
-		at := slices.IndexFunc(tier, func(e *mesh.Endpoint) bool { return e.Address == own })
-		if at < 0 || len(tier) == 1 {
-			continue
-		}
-		others := slices.Delete(slices.Clone(tier), at, at+1)
-		return slices.Concat(tiers[:i], [][]*mesh.Endpoint{{tier[at]}, others}, tiers[i+1:])
-	}
-	return tiers
 }
 
 // handleInbound carries a request that has come to the pod.

@@ -68,24 +68,3 @@ func originalIPv6(fd int) (netip.AddrPort, error) {
 	binary.NativeEndian.PutUint16(port[:], info.Addr.Port)
 	return netip.AddrPortFrom(netip.AddrFrom16(info.Addr.Addr), binary.BigEndian.Uint16(port[:])), nil
 }
-
-// acknowledgedBytes is how many bytes of what was written the peer's kernel has acknowledged.
-func acknowledgedBytes(conn net.Conn) (uint64, bool) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return 0, false
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
-	var info *unix.TCPInfo
-	var optionError error
-	err = raw.Control(func(fd uintptr) {
-		info, optionError = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	})
-	if err != nil || optionError != nil {
-		return 0, false
-	}
-	return info.Bytes_acked, true
-}

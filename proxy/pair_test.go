@@ -40,7 +40,10 @@ func newPair(t *testing.T, hashes []string, serve func(hash string) http.Handler
 	destination := mesh.Destination{Address: shopVIP, Service: mesh.Service{Namespace: "shop", Name: "shop", Port: 80}}
 	for i, hash := range hashes {
 		pod := m.Start(proxytest.PodSpec{Name: fmt.Sprintf("shop-%s-%d", hash, i), Workload: "shop/shop", Hash: hash})
-		destination.Endpoints = append(destination.Endpoints, pod.Endpoint(pod.Serve(serve(hash))))
+		if handler := serve(hash); handler != nil {
+			pod.Serve(handler)
+		}
+		destination.Endpoints = append(destination.Endpoints, pod.Endpoint())
 		p.pods = append(p.pods, pod)
 	}
 	m.Discovery.SetDestination(destination)

@@ -106,50 +106,30 @@ func (a *bodyAttempt) Read(p []byte) (int, error) {
 func (a *bodyAttempt) Close() error { return nil }
 
 // sentAgainSafely says whether a request that got no answer on a connection may be sent again
-// although its method is not idempotent. It may when the application cannot have seen it:
-//   - nothing of it was written, or
-//   - another proxy ended an idle connection in good order: a proxy answers whatever it has begun to
-//     read, so it has not read this, or
-//   - the application ended the connection in good order before the first byte reached its machine.
+// whatever its method. It may when the application cannot have seen it: nothing of it was written,
+// or another proxy ended the connection in good order. A proxy answers whatever it has begun to
+// carry, so it has not begun with this.
+//
+// Applications give no such promise. Requests to them are sent again by the transport if their
+// method is safe, and have a connection of their own otherwise (upstreams.fresh).
 func (w *watched) sentAgainSafely() bool {
-	conn := w.conn
-	if conn == nil || !w.reused || conn.bytesRead.Load() != w.readBefore {
+	if w == nil || w.conn.bytesRead.Load() != w.readBefore {
 		return false
 	}
-	if conn.bytesWritten.Load() == w.writtenBefore {
-		return true
-	}
-	if !conn.endedCleanly.Load() {
-		return false
-	}
-	return conn.meshed || w.known && conn.acknowledged.Load() == w.acknowledgedBefore
+	return w.conn.bytesWritten.Load() == w.writtenBefore || w.conn.meshed && w.conn.endedCleanly.Load()
 }
 
 // watched is the connection that an attempt is sent on, as it was before.
 type watched struct {
-	conn               *upstreamConn
-	reused             bool
-	readBefore         uint64
-	writtenBefore      uint64
-	acknowledgedBefore uint64
-	known              bool
+	conn                      *upstreamConn
+	readBefore, writtenBefore uint64
 }
 
-func watch(conn *upstreamConn, reused bool) *watched {
-	w := &watched{
-		conn:          conn,
-		reused:        reused,
-		readBefore:    conn.bytesRead.Load(),
-		writtenBefore: conn.bytesWritten.Load(),
-	}
-	if reused && !conn.meshed {
-		w.acknowledgedBefore, w.known = acknowledgedBytes(conn.raw)
-	}
-	return w
+func watch(conn *upstreamConn) *watched {
+	return &watched{conn, conn.bytesRead.Load(), conn.bytesWritten.Load()}
 }
 
-// idempotent methods may be sent again by any client (RFC 9110, 9.2.2); of them only the safe ones
-// are sent again here.
+// safeMethod says that a method asks for nothing to be changed, so that it may be sent again.
 func safeMethod(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:

@@ -47,11 +47,11 @@ func chooseRoute(destination *mesh.Destination, draw func() float64) route {
 		return unsplitRoute(destination, serving, workload)
 	}
 	drawn := drawRevision(split, draw)
-	return route{
-		drawn: revision{workload, drawn.PodTemplateHash},
-		tiers: splitTiers(destination, serving, split, drawn),
-		split: true,
+	tiers := splitTiers(destination, serving, split, drawn)
+	if destination.PodAddress {
+		tiers = preferred(tiers, destination.Address)
 	}
+	return route{drawn: revision{workload, drawn.PodTemplateHash}, tiers: tiers, split: true}
 }
 
 // withoutSplit is the route for requests that mean this very address, such as scrapes of a pod.
@@ -225,6 +225,19 @@ func rankOf(hash string, split *mesh.Split, drawn mesh.RevisionWeight) int {
 		}
 	}
 	return rankUnlisted
+}
+
+// preferred puts one endpoint before the others of its tier.
+func preferred(tiers [][]*mesh.Endpoint, address string) [][]*mesh.Endpoint {
+	for i, tier := range tiers {
+		at := slices.IndexFunc(tier, func(e *mesh.Endpoint) bool { return e.Address == address })
+		if at < 0 || len(tier) == 1 {
+			continue
+		}
+		others := slices.Delete(slices.Clone(tier), at, at+1)
+		return slices.Concat(tiers[:i], [][]*mesh.Endpoint{{tier[at]}, others}, tiers[i+1:])
+	}
+	return tiers
 }
 
 // compactTiers drops empty tiers but the first, whose emptiness says that the drawn revision has no

@@ -67,7 +67,11 @@ type upstreams struct {
 	bundles      identity.BundleSource
 	metrics      *metrics
 
-	plain *http.Transport
+	// plain carries requests to applications whose method is safe, so that they may be sent again
+	// when the application ends its idle connection at that moment; fresh makes a connection for
+	// each of the others, which cannot meet that end.
+	plain, fresh *http.Transport
+
 	mutex sync.Mutex
 	// meshed has one pool per identity, so that a connection is never used for an address whose
 	// pod has been replaced by one of somebody else.
@@ -83,6 +87,8 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 		meshed:       map[string]*http.Transport{},
 	}
 	u.plain = u.newTransport("", idleToApp)
+	u.fresh = u.newTransport("", idleToApp)
+	u.fresh.DisableKeepAlives = true
 	return u
 }
 
@@ -107,10 +113,14 @@ func onlyHTTP1() *http.Protocols {
 	return protocols
 }
 
-// transport returns the pool for a hop.
-func (u *upstreams) transport(to *hop) *http.Transport {
-	if to.identity == "" {
+// transport returns the pool for a request to a hop.
+func (u *upstreams) transport(to *hop, method string) *http.Transport {
+	switch {
+	case to.identity != "":
+	case safeMethod(method):
 		return u.plain
+	default:
+		return u.fresh
 	}
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
@@ -139,10 +149,11 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.C
 		}
 	}
 	series.open()
-	return &upstreamConn{Conn: conn, raw: raw, meshed: to.identity != "", series: series}, nil
+	return &upstreamConn{Conn: conn, meshed: to.identity != "", series: series, ended: make(chan struct{})}, nil
 }
 
 func (u *upstreams) closeIdle() {
+	u.fresh.CloseIdleConnections()
 	u.plain.CloseIdleConnections()
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
@@ -151,32 +162,36 @@ func (u *upstreams) closeIdle() {
 	}
 }
 
+// endTime is how long a failed write waits for how the connection ended.
+const endTime = 100 * time.Millisecond
+
 // upstreamConn is a connection that knows how it ended, which decides whether a request that was not
 // answered may be sent again.
 type upstreamConn struct {
 	net.Conn
-	raw    net.Conn
 	meshed bool
 	series *tcpSeries
 	closed sync.Once
 
 	bytesRead    atomic.Uint64
 	bytesWritten atomic.Uint64
-	// endedCleanly is set when the peer has ended its side in good order; acknowledged is then how
-	// many bytes it had acknowledged.
+	// ended is closed when the peer has ended its side; endedCleanly says that it did so in good
+	// order.
+	ended        chan struct{}
+	endOnce      sync.Once
 	endedCleanly atomic.Bool
-	acknowledged atomic.Uint64
 }
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.bytesRead.Add(uint64(n))
 	c.series.read(n)
-	if err == io.EOF { //nolint:errorlint // A wrapped EOF is not the end of the stream in good order.
-		if acknowledged, ok := acknowledgedBytes(c.raw); ok {
-			c.acknowledged.Store(acknowledged)
-		}
-		c.endedCleanly.Store(true)
+	if err != nil {
+		c.endOnce.Do(func() {
+			// A wrapped EOF is not the end of the stream in good order.
+			c.endedCleanly.Store(err == io.EOF) //nolint:errorlint // As the line above says.
+			close(c.ended)
+		})
 	}
 	return n, err
 }
@@ -185,6 +200,15 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.bytesWritten.Add(uint64(n))
 	c.series.wrote(n)
+	if err != nil {
+		// The transport closes the connection at once, and with it goes what the peer said last.
+		timer := time.NewTimer(endTime)
+		defer timer.Stop()
+		select {
+		case <-c.ended:
+		case <-timer.C:
+		}
+	}
 	return n, err
 }
 

@@ -96,7 +96,9 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 	pod := &Pod{mesh: m, Spec: withDefaults(spec), ended: make(chan struct{})}
 	m.mutex.Lock()
 	m.lastPod++
-	pod.IP = netip.AddrFrom4([4]byte{127, 99, 0, m.lastPod})
+	// Processes that test at the same time must not meet.
+	process := os.Getpid()
+	pod.IP = netip.AddrFrom4([4]byte{127, byte(1 + process>>8%254), byte(process), m.lastPod})
 	m.pods[pod.IP] = pod
 	m.mutex.Unlock()
 	spec = pod.Spec
@@ -195,10 +197,17 @@ func (p *Pod) Dials() int64 { return p.dials.Load() }
 // Address is the pod's address with a port.
 func (p *Pod) Address(port uint16) string { return netip.AddrPortFrom(p.IP, port).String() }
 
+// Peer is the pod as pods of its workload see it.
+func (p *Pod) Peer() mesh.Endpoint {
+	peer := p.Endpoint()
+	peer.Address = p.Address(0)
+	return peer
+}
+
 // Endpoint is the pod as others see it.
-func (p *Pod) Endpoint(port uint16) mesh.Endpoint {
+func (p *Pod) Endpoint() mesh.Endpoint {
 	return mesh.Endpoint{
-		Address:         p.Address(port),
+		Address:         p.Address(AppPort),
 		Identity:        p.mesh.CA.ID(p.Spec.Namespace, p.Spec.ServiceAccount).String(),
 		Namespace:       p.Spec.Namespace,
 		Pod:             p.Spec.Name,
@@ -208,20 +217,24 @@ func (p *Pod) Endpoint(port uint16) mesh.Endpoint {
 	}
 }
 
-// Listen opens a port of the pod's application.
-func (p *Pod) Listen() (net.Listener, uint16) {
-	listener := p.mesh.listen(p.IP)
-	return listener, netip.MustParseAddrPort(listener.Addr().String()).Port()
+// AppPort is the port of applications, the same in every pod.
+const AppPort = 27080
+
+// Listen opens the application's port of the pod.
+func (p *Pod) Listen() net.Listener {
+	p.mesh.t.Helper()
+	listener, err := net.Listen("tcp", p.Address(AppPort))
+	require.NoError(p.mesh.t, err)
+	return listener
 }
 
-// Serve runs an HTTP application in the pod until the test ends and returns its port.
-func (p *Pod) Serve(handler http.Handler) uint16 {
-	listener, port := p.Listen()
-	p.mesh.ServeOn(listener, handler)
-	return port
+// Serve runs an HTTP application in the pod until the test ends or stop is called.
+func (p *Pod) Serve(handler http.Handler) (stop func()) {
+	return p.mesh.ServeOn(p.Listen(), handler)
 }
 
-// ServeOn runs an HTTP application until the test ends or stop is called.
+// ServeOn runs an HTTP application until the test ends or stop is called, which lets it answer what
+// it has.
 func (m *Mesh) ServeOn(listener net.Listener, handler http.Handler) (stop func()) {
 	server := &http.Server{Handler: handler}
 	done := make(chan struct{})
@@ -229,12 +242,17 @@ func (m *Mesh) ServeOn(listener net.Listener, handler http.Handler) (stop func()
 		defer close(done)
 		_ = server.Serve(listener)
 	}()
-	stop = func() {
+	m.t.Cleanup(func() {
 		_ = server.Close()
 		<-done
+	})
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			m.t.Errorf("application does not stop: %v", err)
+		}
 	}
-	m.t.Cleanup(stop)
-	return stop
 }
 
 // dial is how the pod's proxy reaches the network: its own application directly, other pods through
@@ -270,8 +288,8 @@ func (p *Pod) DialApp(ctx context.Context, address string) (net.Conn, error) {
 }
 
 // DialOutside opens a connection to the pod as a caller without a proxy would.
-func (p *Pod) DialOutside(ctx context.Context, port uint16) (net.Conn, error) {
-	return p.mesh.dialRedirected(ctx, p.inbound, netip.AddrPortFrom(p.IP, port))
+func (p *Pod) DialOutside(ctx context.Context) (net.Conn, error) {
+	return p.mesh.dialRedirected(ctx, p.inbound, netip.AddrPortFrom(p.IP, AppPort))
 }
 
 // Client is an HTTP client of the pod's application: whatever it dials goes through the proxy.
@@ -280,8 +298,8 @@ func (p *Pod) Client() *http.Client {
 }
 
 // OutsideClient is an HTTP client without a proxy whose connections all come to this pod.
-func (p *Pod) OutsideClient(port uint16) *http.Client {
-	return p.mesh.client(func(ctx context.Context, _ string) (net.Conn, error) { return p.DialOutside(ctx, port) })
+func (p *Pod) OutsideClient() *http.Client {
+	return p.mesh.client(func(ctx context.Context, _ string) (net.Conn, error) { return p.DialOutside(ctx) })
 }
 
 func (m *Mesh) client(dial func(context.Context, string) (net.Conn, error)) *http.Client {

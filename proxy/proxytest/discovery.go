@@ -37,7 +37,8 @@ type stamped[T any] struct {
 	generation uint64
 }
 
-func newDiscovery() *Discovery {
+// NewDiscovery returns a control plane that knows nothing.
+func NewDiscovery() *Discovery {
 	d := &Discovery{
 		destinations: map[string]stamped[*mesh.Destination]{},
 		inbounds:     map[string]stamped[mesh.Inbound]{},

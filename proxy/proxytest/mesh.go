@@ -51,7 +51,7 @@ func New(t testing.TB) *Mesh {
 	m := &Mesh{
 		t:         t,
 		CA:        identitytest.New(t),
-		Discovery: newDiscovery(),
+		Discovery: NewDiscovery(),
 		originals: map[string]netip.AddrPort{},
 		pods:      map[netip.Addr]*Pod{},
 		addresses: map[string]string{},

@@ -24,6 +24,8 @@ type chooser struct {
 	hopTo func(*mesh.Endpoint) hop
 	// fallback is where to go when there are no ways at all.
 	fallback func() (hop, bool)
+	// labels are those of a request that no hop was found for.
+	labels trafficLabels
 	// connection says that a connection is claimed, not a request.
 	connection bool
 
@@ -59,13 +61,6 @@ func (c *chooser) next() (*hop, bool) {
 		return c.last()
 	}
 	c.attempts++
-	if c.attempts == 1 {
-		c.drawn, c.split = c.route.drawn, c.route.split
-		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
-		if !c.split {
-			c.drawn.hash = endpoint.PodTemplateHash
-		}
-	}
 	to := c.hopTo(endpoint)
 	to.key = endpoint.Address
 	c.claim(&to)
@@ -77,12 +72,30 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 		return
 	}
 	nth := 0
+	first := c.snapshot == nil
 	c.snapshot = snapshot
 	c.route = c.ways(snapshot, func() float64 {
 		share := c.shares[nth%len(c.shares)]
 		nth++
 		return share
 	})
+	if first {
+		c.drawn, c.split = c.route.drawn, c.route.split
+		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
+	}
+}
+
+// labelsOfFailure are the labels under which a request that got no answer counts: those of the
+// revision that was drawn for it, wherever it was tried last.
+func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
+	labels := c.labels
+	if last != nil {
+		labels = last.labels
+	}
+	if c.split && labels.direction == directionOutbound {
+		return labelsForRevision(labels, c.drawn)
+	}
+	return labels
 }
 
 func (c *chooser) last() (*hop, bool) {

@@ -35,7 +35,7 @@ type exchange struct {
 	body     *replayBody
 	received time.Time
 	resends  int
-	// lost is the first hop on which a safe request got no answer.
+	// lost says that a safe request got no answer and was sent to another hop.
 	lost bool
 
 	interim     sync.Mutex
@@ -53,7 +53,7 @@ func (x *exchange) carry() {
 		x.trailer[name] = nil
 	}
 	x.body = newReplayBody(x.request, x.copyTrailer)
-	last := hop{}
+	var last *hop
 	for {
 		to, ok := x.choose.next()
 		if !ok {
@@ -64,7 +64,7 @@ func (x *exchange) carry() {
 			if x.tunnel(to) {
 				return
 			}
-			last = *to
+			last = to
 			continue
 		}
 		response, err := x.send(to)
@@ -75,7 +75,7 @@ func (x *exchange) carry() {
 		if x.giveUp(to, err) {
 			return
 		}
-		last = *to
+		last = to
 	}
 }
 
@@ -114,7 +114,7 @@ func (x *exchange) send(to *hop) (*http.Response, error) {
 func (x *exchange) giveUp(to *hop, err error) bool {
 	if x.request.Context().Err() != nil {
 		// The client left. What it may have waited for too long is for the gate to see.
-		x.proxy.metrics.failure(labelsForRevisionOf(x.choose, to.labels), errorCanceled)
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled)
 		to.release()
 		return true
 	}
@@ -122,24 +122,25 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 	if errors.As(err, &connect) {
 		x.proxy.log.Debug("connect failed", "to", to.address, "error", err)
 		x.choose.failed(to, connect)
-		return !x.body.replayable() && x.refuse(*to)
+		return !x.body.replayable() && x.refuse(to)
 	}
 	if safeMethod(x.request.Method) && !x.lost && x.body.replayable() {
 		x.lost = true
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorReset) // This attempt counts, too.
 		x.choose.failed(to, &connectError{to.address, err})
 		return false
 	}
 	to.release()
 	x.proxy.log.Info("no answer", "to", to.address, "method", x.request.Method, "error", err)
-	x.proxy.metrics.failure(labelsForRevisionOf(x.choose, to.labels), errorReset)
+	x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorReset)
 	x.problem(http.StatusBadGateway, "no answer from "+to.address)
 	return true
 }
 
 // refuse answers a request that could be sent nowhere.
-func (x *exchange) refuse(last hop) bool {
-	x.proxy.metrics.failure(labelsForRevisionOf(x.choose, last.labels), errorConnect)
-	x.proxy.log.Info("nowhere to send", "host", x.request.Host, "last", last.address, "attempts", x.choose.attempts)
+func (x *exchange) refuse(last *hop) bool {
+	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect)
+	x.proxy.log.Info("nowhere to send", "host", x.request.Host, "last", last.name(), "attempts", x.choose.attempts)
 	x.problem(http.StatusServiceUnavailable, "no endpoint could be connected to")
 	return true
 }
@@ -359,11 +360,4 @@ func containsToken(values []string, token string) bool {
 		}
 	}
 	return false
-}
-
-func labelsForRevisionOf(choose *chooser, labels trafficLabels) trafficLabels {
-	if labels.direction != directionOutbound || !choose.split {
-		return labels
-	}
-	return labelsForRevision(labels, choose.drawn)
 }

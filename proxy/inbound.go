@@ -38,7 +38,7 @@ func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination net
 	protocol := p.config.Snapshot().Inbound.Protocols[port]
 	wait := detectTime
 	switch {
-	case protocol == mesh.ProtocolHTTP1:
+	case protocol == mesh.ProtocolHTTP1, p.ports.isHTTP(inboundPort(port)):
 		wait = 0
 	case protocol == mesh.ProtocolTCP, p.ports.isSilent(inboundPort(port)):
 		wait = helloTime
@@ -139,6 +139,7 @@ const (
 func (p *Proxy) inboundChooser(destination netip.AddrPort, client string, where place) *chooser {
 	own := destination.String()
 	choose := p.newChooser()
+	choose.labels = inboundLabels(destination.Port(), client)
 	choose.ways = func(snapshot *mesh.Snapshot, draw func() float64) route {
 		return inboundRoute(&snapshot.Inbound, own, where, draw)
 	}
@@ -181,7 +182,7 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, draw func() fl
 		drawn: revision{inbound.Workload, drawn.PodTemplateHash},
 		// The own application before the peers of its revision: it is nearest.
 		tiers: preferred(splitTiers(all, all.Endpoints, split, drawn), own),
-		split: where == placeShared && inbound.Split != nil,
+		split: inbound.Split != nil,
 	}
 }
 

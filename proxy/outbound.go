@@ -43,7 +43,8 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 func (p *Proxy) detect(served *servedConn, port string, protocol mesh.Protocol) spoken {
 	wait := detectTime
 	switch {
-	case protocol == mesh.ProtocolHTTP1:
+	case protocol == mesh.ProtocolHTTP1, p.ports.isHTTP(port):
+		// Clients open connections for later: a port that speaks HTTP keeps speaking it.
 		wait = 0
 	case p.ports.isSilent(port):
 		return spokenOther
@@ -63,6 +64,7 @@ func (p *Proxy) detect(served *servedConn, port string, protocol mesh.Protocol) 
 func (p *Proxy) outboundChooser(destination netip.AddrPort, host string) *chooser {
 	address := destination.String()
 	choose := p.newChooser()
+	choose.labels = trafficLabels{direction: directionOutbound, tls: tlsNone}
 	var service mesh.Service
 	// kept says that there are endpoints, be it only such that may not be used.
 	kept := false

@@ -26,6 +26,12 @@ func (m *portMemory) isSilent(port string) bool {
 	return m.silent[port]
 }
 
+func (m *portMemory) isHTTP(port string) bool {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	return m.http[port]
+}
+
 func (m *portMemory) sawHTTP(port string) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()

@@ -14,12 +14,12 @@ import (
 func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) {
 	defer p.activity.begin()()
 	choose.connection = true
-	var last hop
+	var last *hop
 	for {
 		to, ok := choose.next()
 		if !ok {
-			p.metrics.failure(labelsForRevisionOf(choose, last.labels), errorConnect)
-			p.log.Info("nowhere to connect", "client", client.RemoteAddr().String(), "last", last.address)
+			p.metrics.failure(choose.labelsOfFailure(last), errorConnect)
+			p.log.Info("nowhere to connect", "client", client.RemoteAddr().String(), "last", last.name())
 			reset(client)
 			return
 		}
@@ -34,7 +34,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) 
 			connect = &connectError{to.address, err}
 		}
 		choose.failed(to, connect)
-		last = *to
+		last = to
 	}
 }
 

@@ -45,6 +45,14 @@ type hop struct {
 	release func()
 }
 
+// name is for logs.
+func (h *hop) name() string {
+	if h == nil {
+		return "none"
+	}
+	return h.address
+}
+
 // connectError is a connect or handshake that failed: nothing of the request was sent.
 type connectError struct {
 	address string

@@ -88,8 +88,6 @@ type Pod struct {
 	dials   atomic.Int64
 }
 
-var loggedPods = os.Getenv("SLUICE_TEST_LOG") != ""
-
 // Start starts a pod's proxy and waits until it is ready.
 func (m *Mesh) Start(spec PodSpec) *Pod {
 	m.t.Helper()
@@ -109,7 +107,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 	pod.out, pod.inbound = listeners.Outbound.Addr().String(), listeners.Inbound.Addr().String()
 	pod.Admin = listeners.Admin.Addr().String()
 	log := slog.New(slog.DiscardHandler)
-	if loggedPods {
+	if os.Getenv("SLUICE_TEST_LOG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("pod", spec.Name)
 	}
 	pod.Proxy = proxy.New(proxy.Options{

@@ -63,6 +63,7 @@ func (p *planner) decide() {
 	switch {
 	case p.deleting() && (p.seen.NamespaceTerminating || p.absent() || p.seen.Rival != ""):
 		p.do(ClearFinalizer{})
+		p.moving(v1alpha1.ReasonProgressing, "the Canary is being deleted and has nothing to unwind")
 	case p.seen.Rival != "":
 		p.stalled(v1alpha1.ReasonTargetConflict, fmt.Sprintf(
 			"spec.targetRef: Canary %q is older and has the same target; delete one of the two", p.seen.Rival))

@@ -13,7 +13,8 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:categories=sluice,shortName=ts
-// +kubebuilder:printcolumn:name="Weights",type=string,JSONPath=`.spec.revisions[*].weight`
+// +kubebuilder:printcolumn:name="Stable",type=integer,JSONPath=`.spec.revisions[?(@.name=="stable")].weight`
+// +kubebuilder:printcolumn:name="Canary",type=integer,JSONPath=`.spec.revisions[?(@.name=="canary")].weight`
 // +kubebuilder:printcolumn:name="Proxies",type=integer,JSONPath=`.status.proxies.carrying`
 // +kubebuilder:printcolumn:name="Acknowledged",type=integer,JSONPath=`.status.proxies.acknowledged`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -39,6 +40,7 @@ func (s *grpcServer) Start(ctx context.Context) error {
 		TLSConfig:         s.tls,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(logr.ToSlogHandler(s.logger), slog.LevelInfo),
 		// A node that is cut off closes no connection: its proxies must not count as connected.
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		BaseContext: func(net.Listener) context.Context { return ctx },

@@ -29,8 +29,9 @@ func newUninstall() *cobra.Command {
 		Use:   "uninstall",
 		Short: "Remove Sluice from a cluster; workloads stay as plain Deployments",
 		Long: `Delete all Canaries and wait until each has put its traffic back on stable and let go of its
-Deployment; then delete everything that install applied. Pods keep running, and meshed pods keep
-their proxies until they are restarted.`,
+Deployment; then delete everything that install applied, the mesh's key included. Pods keep running,
+and meshed pods keep their proxies, which carry traffic as they did last, until they are restarted.
+Restart them before the mesh is installed again: they do not trust its new key.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), options.timeout)

@@ -5,11 +5,14 @@ package proxy_test
 import (
 	"io"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/proxytest"
 )
 
@@ -96,4 +99,46 @@ func TestDrainingEndsAtTheDeadline(t *testing.T) {
 	pod.Drain()
 	<-pod.Ended()
 	require.Error(t, <-failed)
+}
+
+// TestCutRequestsAreNotSentAgain cuts a POST at the drain deadline: its application has seen it, so
+// the caller's proxy must not take the end of the connection for that of an idle one.
+func TestCutRequestsAreNotSentAgain(t *testing.T) {
+	var seen atomic.Int64
+	entered := make(chan struct{}, 2)
+	m := proxytest.New(t)
+	caller := m.Start(proxytest.PodSpec{Name: "caller", Workload: "shop/caller", Hash: "c1"})
+	destination := mesh.Destination{Address: shopVIP}
+	var pods []*proxytest.Pod
+	for _, name := range []string{"shop-1", "shop-2"} {
+		pod := m.Start(proxytest.PodSpec{Name: name, Workload: "shop/shop", Hash: "s1", Deadline: 100 * time.Millisecond})
+		pod.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			seen.Add(1)
+			entered <- struct{}{}
+			<-r.Context().Done()
+		}))
+		destination.Endpoints = append(destination.Endpoints, pod.Endpoint())
+		pods = append(pods, pod)
+	}
+	m.Discovery.SetDestination(destination)
+	status := make(chan int, 1)
+	go func() {
+		response, err := caller.Client().Post(shop+"/", "text/plain", strings.NewReader("order"))
+		if err != nil {
+			status <- 0
+			return
+		}
+		_ = response.Body.Close()
+		status <- response.StatusCode
+	}()
+	<-entered
+	for _, pod := range pods {
+		pod.Drain()
+	}
+	require.Equal(t, http.StatusBadGateway, <-status)
+	require.EqualValues(t, 1, seen.Load())
+	for _, pod := range pods {
+		<-pod.Ended()
+	}
 }

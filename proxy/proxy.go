@@ -151,18 +151,22 @@ func (p *Proxy) Run(ctx context.Context) error {
 	return err
 }
 
-// close ends everything: idle connections in good order, so that who sends on one knows that it was
-// not read, and the rest cut.
+// close ends everything. Idle connections end in good order, by which the proxy on the other side
+// knows that what it sends at this moment was not read; what is still open is cut below TLS, so that
+// it does not look the same.
 func (p *Proxy) close() {
 	p.options.Listeners.close()
 	grace, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
-	for _, side := range []httpSide{p.outbound, p.inbound} {
+	sides := []httpSide{p.outbound, p.inbound}
+	for _, side := range sides {
 		_ = side.server.Shutdown(grace) // What is still open is cut below.
-		_ = side.server.Close()         // As above.
-		_ = side.handoff.Close()        // As above.
 	}
 	p.conns.closeAll()
+	for _, side := range sides {
+		_ = side.server.Close()  // Ends what Shutdown has left.
+		_ = side.handoff.Close() // As above.
+	}
 	p.upstreams.closeIdle()
 	_ = p.admin.Close() // As above.
 }

@@ -116,7 +116,7 @@ func (w *watched) sentAgainSafely() bool {
 	if w == nil || w.conn.bytesRead.Load() != w.readBefore {
 		return false
 	}
-	return w.conn.bytesWritten.Load() == w.writtenBefore || w.conn.meshed && w.conn.endedCleanly.Load()
+	return w.conn.bytesWritten.Load() == w.writtenBefore || w.conn.endedCleanly.Load()
 }
 
 // watched is the connection that an attempt is sent on, as it was before.

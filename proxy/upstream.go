@@ -149,15 +149,16 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.C
 	if err != nil {
 		return nil, &connectError{to.address, err}
 	}
-	conn := raw
+	conn := &upstreamConn{Conn: raw, series: series, ended: make(chan struct{})}
 	if to.identity != "" {
-		if conn, err = u.dialMesh(ctx, raw, to.identity, protocol); err != nil {
+		conn.wire = &wireConn{Conn: raw}
+		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocol); err != nil {
 			_ = raw.Close() // The handshake's error is the one that tells.
 			return nil, &connectError{to.address, err}
 		}
 	}
 	series.open()
-	return &upstreamConn{Conn: conn, meshed: to.identity != "", series: series, ended: make(chan struct{})}, nil
+	return conn, nil
 }
 
 func (u *upstreams) closeIdle() {
@@ -177,14 +178,15 @@ const endTime = 100 * time.Millisecond
 // answered may be sent again.
 type upstreamConn struct {
 	net.Conn
-	meshed bool
+	// wire is what lies under TLS; nil without TLS.
+	wire   *wireConn
 	series *tcpSeries
 	closed sync.Once
 
 	bytesRead    atomic.Uint64
 	bytesWritten atomic.Uint64
-	// ended is closed when the peer has ended its side; endedCleanly says that it did so in good
-	// order.
+	// ended is closed when the peer has ended its side; endedCleanly says that another proxy did so
+	// in good order.
 	ended        chan struct{}
 	endOnce      sync.Once
 	endedCleanly atomic.Bool
@@ -196,8 +198,9 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 	c.series.read(n)
 	if err != nil {
 		c.endOnce.Do(func() {
-			// A wrapped EOF is not the end of the stream in good order.
-			c.endedCleanly.Store(err == io.EOF) //nolint:errorlint // As the line above says.
+			// crypto/tls gives the same EOF for a close_notify and for a connection that just ends;
+			// only for the first it has not seen the wire's end.
+			c.endedCleanly.Store(errors.Is(err, io.EOF) && c.wire != nil && !c.wire.ended.Load())
 			close(c.ended)
 		})
 	}
@@ -227,3 +230,17 @@ func (c *upstreamConn) Close() error {
 
 // CloseWrite says that nothing more will be written.
 func (c *upstreamConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// wireConn is a connection under TLS that knows whether it has ended.
+type wireConn struct {
+	net.Conn
+	ended atomic.Bool
+}
+
+func (c *wireConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended.Store(true)
+	}
+	return n, err
+}

@@ -72,7 +72,7 @@ func (p *planner) shifting() {
 	}
 	p.keepHold()
 	p.align()
-	if p.retreat() {
+	if p.retreat() || p.seen.Target.Replicas == 0 {
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
 	}
@@ -81,6 +81,9 @@ func (p *planner) shifting() {
 	case p.splitIs(p.weight()):
 	case p.canarySet() == nil || p.canarySet().Ready < p.need():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
+		return
+	case !p.stableWhole():
+		p.waitForStable()
 		return
 	default:
 		p.writeSplit(p.weight())

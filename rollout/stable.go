@@ -54,9 +54,10 @@ func (p *planner) refuse(reason string) {
 	p.stalled(v1alpha1.ReasonInvalidSpec, reason)
 }
 
-// adoptPaused finds stable on a Deployment that was paused before it was known.
+// adoptPaused finds stable on a Deployment that was paused before stable was known, or whose stable
+// set somebody deleted: the set that serves best. When nothing serves there is nothing to protect.
 func (p *planner) adoptPaused() {
-	active, latest := 0, (*Set)(nil)
+	active, best := 0, (*Set)(nil)
 	for i := range p.seen.Sets {
 		set := &p.seen.Sets[i]
 		if !set.Owned || set.Deleting {
@@ -65,19 +66,36 @@ func (p *planner) adoptPaused() {
 		if set.Replicas > 0 {
 			active++
 		}
-		if latest == nil || (set.Replicas > 0) && (latest.Replicas == 0) || (set.Replicas > 0) == (latest.Replicas > 0) && set.Revision > latest.Revision {
-			latest = set
+		if best == nil || servesBetter(set, best) {
+			best = set
 		}
 	}
+	held := p.seen.Target.Hold != ""
+	serves := best != nil && (best.Ready > 0 || p.seen.Target.Replicas == 0)
 	switch {
-	case latest != nil && active <= 1:
-		p.adopt(latest, "stable when the workload was paused")
-	case p.seen.Target.Hold != "":
-		p.release(nil, "nothing that could be called stable runs yet")
-	default:
+	case active > 1 && !held:
 		p.keepMark()
 		p.wait(v1alpha1.ReasonPausedByPerson, "the Deployment was paused by somebody in the middle of a rollout; resume it: kubectl rollout resume")
+	case serves || best != nil && !held:
+		p.adopt(best, "what served when the workload was paused")
+	case held:
+		p.release(nil, "nothing serves yet that could be called stable")
+	default:
+		p.keepMark()
+		p.wait(v1alpha1.ReasonPausedByPerson, "the Deployment was paused by somebody before its first rollout; resume it: kubectl rollout resume")
 	}
+}
+
+// servesBetter prefers ready pods; among equals what a half-done rollout came from; among sets
+// without any the newest.
+func servesBetter(a, b *Set) bool {
+	switch {
+	case a.Ready != b.Ready:
+		return a.Ready > b.Ready
+	case a.Ready > 0:
+		return a.Revision < b.Revision
+	}
+	return a.Revision > b.Revision
 }
 
 // adopt takes a set as stable.

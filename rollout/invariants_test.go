@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// Whatever happens, and wherever the controller dies, no decision breaks an invariant of the run; and
+// when the world calms down, the Canary comes to rest.
+func TestPlanKeepsInvariants(t *testing.T) {
+	sequences := uint64(500)
+	if testing.Short() {
+		sequences = 200
+	}
+	ends := map[v1alpha1.Phase]int{}
+	outcomes := map[v1alpha1.Outcome]int{}
+	for seed := range sequences {
+		w := newWorld(seed)
+		for range 150 {
+			w.disturb()
+			w.reconcile(w.random.IntN(6) == 0)
+			require.Empty(t, w.violation, "seed %d", seed)
+		}
+		require.True(t, w.rests(), "seed %d does not come to rest: phase %s, target %+v, sets %+v, split %+v",
+			seed, w.canary.Status.Phase, w.seen.Target, w.seen.Sets, w.seen.Split)
+		require.Empty(t, w.violation, "seed %d", seed)
+		ends[w.canary.Status.Phase]++
+		for _, run := range w.seen.Runs {
+			outcomes[run.Record.Outcome]++
+		}
+	}
+	t.Logf("ends %v, outcomes of runs %v", ends, outcomes)
+	for _, outcome := range []v1alpha1.Outcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeCancelled} {
+		require.NotZero(t, outcomes[outcome], "the sequences reach %s", outcome)
+	}
+}
+
+// rests calms the world down and says whether, in some minutes, nothing moves any more.
+func (w *world) rests() bool {
+	w.seen.Gate = &GateLook{Judgement: analysis.Judgement{Verdict: analysis.VerdictPass, Reason: "good"}}
+	for still, round := 0, 0; round < 400; round++ {
+		w.now = w.now.Add(time.Second)
+		w.controller()
+		w.kubelet(true)
+		if split := w.seen.Split; split != nil {
+			split.Acknowledged = true
+			split.Open = map[string]int64{}
+		}
+		w.reconcile(false)
+		if still++; !w.still() {
+			still = 0
+		}
+		if still == 5 {
+			return true
+		}
+	}
+	return false
+}
+
+// still: the next look would find nothing to do.
+func (w *world) still() bool {
+	if w.gone {
+		return w.seen.Target.Hold == "" && w.seen.Target.Canary == "" && w.seen.Split == nil
+	}
+	decision := Plan(&w.canary, w.observe(), w.now)
+	waiting := decision.Standing.Reason == v1alpha1.ReasonScaledToZero && w.seen.Target.Replicas == 0
+	return len(decision.Effects) == 0 && (!decision.Standing.Reconciling || waiting)
+}
+
+// check looks at a decision against what was seen when it was made.
+func (w *world) check(seen Observed, decision Decision) {
+	for _, effect := range decision.Effects {
+		switch e := effect.(type) {
+		case WriteSplit:
+			w.checkWeight(seen, decision, e)
+		case GiveBackSet:
+			w.checkHandover(seen, e)
+		case Unpause:
+			w.checkUnpause(seen)
+		case ScaleSet:
+			w.checkScale(seen, e)
+		case RecordRun:
+			w.checkOutcome(seen, decision, e)
+		}
+	}
+	if decision.Standing.Reason == "" {
+		w.fail("phase %s decided nothing", w.canary.Status.Phase)
+	}
+}
+
+// No canary weight without ready capacity for it, nor without stable being able to take it back;
+// weights rise along the steps or go to 0.
+func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
+	if e.CanaryWeight == 0 {
+		return
+	}
+	canary, stable := seen.set(decision.Status.Canary.ReplicaSet), seen.set(decision.Status.Stable.ReplicaSet)
+	need := needed(e.CanaryWeight, seen.Target.Replicas)
+	switch {
+	case canary == nil || canary.Ready < need || canary.Ready == 0:
+		w.fail("weight %d is written with too few ready canary pods: %+v", e.CanaryWeight, canary)
+	case stable == nil && e.CanaryWeight > w.canary.Status.Weight:
+		w.fail("weight %d is written without stable", e.CanaryWeight)
+	case !seen.Target.Paused || !sameRelease(seen.Target.Template, canary.Template):
+		w.fail("weight %d is written for a template that is not asked for", e.CanaryWeight)
+	}
+	run := seen.run(decision.Status.Run)
+	for i, step := range w.canary.Spec.Steps {
+		if step.Weight == e.CanaryWeight && i == int(decision.Status.Step) {
+			return
+		}
+	}
+	if run.Spec.Kind != v1alpha1.RunReturn && e.CanaryWeight != w.canary.Status.Weight {
+		w.fail("weight %d is no step's", e.CanaryWeight)
+	}
+}
+
+// What is handed over is what was analysed, whole, at 100 % and acknowledged.
+func (w *world) checkHandover(seen Observed, e GiveBackSet) {
+	if e.Handover == nil {
+		return
+	}
+	set := seen.set(e.Name)
+	switch {
+	case w.canary.Status.Phase != v1alpha1.PhasePromoting:
+		w.fail("handover in phase %s", w.canary.Status.Phase)
+	case !sameRelease(set.Template, seen.Target.Template):
+		w.fail("handover of a template that is not asked for")
+	case set.Ready < seen.Target.Replicas:
+		w.fail("handover of %d ready pods of %d", set.Ready, seen.Target.Replicas)
+	case seen.Split == nil || seen.Split.CanaryWeight != 100 || seen.Split.CanaryHash != set.Hash:
+		w.fail("handover without all the traffic: %+v", seen.Split)
+	}
+}
+
+// The hold is lifted only for a template that an owned set has, or when nothing could be compared.
+func (w *world) checkUnpause(seen Observed) {
+	for _, set := range seen.Sets {
+		if (set.Owned || set.Name == w.canary.Status.Stable.ReplicaSet) && sameRelease(set.Template, seen.Target.Template) {
+			return
+		}
+	}
+	for _, set := range seen.Sets {
+		if set.Owned && set.Ready > 0 {
+			w.fail("unpaused at a template that no owned set has, while %s serves", set.Name)
+			return
+		}
+	}
+}
+
+// Traffic goes before pods do.
+func (w *world) checkScale(seen Observed, e ScaleSet) {
+	set := seen.set(e.Name)
+	if e.Replicas >= set.Replicas || e.Replicas > 0 || seen.Split == nil {
+		return
+	}
+	if weight := weightIn(seen.Split, set.Hash); weight > 0 {
+		w.fail("%s loses its pods while it has weight %d", e.Name, weight)
+	}
+}
+
+func weightIn(split *Split, hash string) int32 {
+	switch hash {
+	case split.CanaryHash:
+		return split.CanaryWeight
+	case split.StableHash:
+		return 100 - split.CanaryWeight
+	}
+	return 0
+}
+
+// Only a failed gate, or pods that never became ready, reject a template.
+func (w *world) checkOutcome(seen Observed, decision Decision, e RecordRun) {
+	run := seen.run(e.Run)
+	if e.Outcome != v1alpha1.OutcomeRolledBack || run == nil || run.Record.Outcome != "" {
+		return
+	}
+	failed := seen.Gate != nil && seen.Gate.Unavailable == "" && seen.Gate.Judgement.Verdict == analysis.VerdictFail
+	late := decision.Status.PhaseStartedAt != nil && w.canary.Status.PhaseStartedAt != nil &&
+		w.now.Sub(w.canary.Status.PhaseStartedAt.Time) >= seen.Target.ProgressDeadline
+	if !failed && !late {
+		w.fail("run %s is rejected without a reason in phase %s", e.Run, w.canary.Status.Phase)
+	}
+}

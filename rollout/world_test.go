@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// world is a small abstract cluster that a plan is tried against: a Deployment with its controller,
+// pods that come and go, a mesh that acknowledges when it likes, a gate that says anything.
+type world struct {
+	random *rand.Rand
+	now    time.Time
+	canary v1alpha1.Canary
+	gone   bool
+	seen   Observed
+	// created orders the sets.
+	created int
+	// violation is the first broken invariant.
+	violation string
+}
+
+func template(image string) corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "app"}},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: image}}},
+	}
+}
+
+func newWorld(seed uint64) *world {
+	w := &world{random: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)}
+	w.canary.Name, w.canary.Namespace, w.canary.Generation = "app", "shop", 1
+	w.canary.Status.ObservedGeneration = -1
+	w.canary.Spec.TargetRef.Name = "app"
+	w.canary.Spec.Steps = []v1alpha1.Step{testStep(10), testStep(50), testStep(100)}
+	w.seen.Target = &Target{Name: "app", Generation: 1, Template: template("A"), Replicas: 3, MaxSurge: 1, ProgressDeadline: time.Minute}
+	return w
+}
+
+func testStep(weight int32) v1alpha1.Step {
+	return v1alpha1.Step{Weight: weight, Hold: metav1.Duration{Duration: 5 * time.Second}}
+}
+
+// observe is what a look sees; the plan gets copies.
+func (w *world) observe() Observed {
+	seen := w.seen
+	target := *w.seen.Target
+	target.Complete = w.complete()
+	seen.Target = &target
+	seen.Sets = slices.Clone(w.seen.Sets)
+	seen.Runs = slices.Clone(w.seen.Runs)
+	if w.seen.Split != nil {
+		split := *w.seen.Split
+		seen.Split = &split
+	}
+	seen.Gate = nil
+	if w.canary.Status.Phase == v1alpha1.PhaseHolding {
+		seen.Gate = w.seen.Gate
+	}
+	return seen
+}
+
+func (w *world) complete() bool {
+	serving := w.seen.serving()
+	if w.seen.Target.Paused || serving == nil || serving.Ready != w.seen.Target.Replicas {
+		return false
+	}
+	for _, set := range w.seen.Sets {
+		if set.Owned && set.Name != serving.Name && set.Pods > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// reconcile plans once and carries the decision out, or dies after some of its effects.
+func (w *world) reconcile(dies bool) {
+	if w.gone {
+		return
+	}
+	seen := w.observe()
+	decision := Plan(&w.canary, seen, w.now)
+	w.check(seen, decision)
+	last := len(decision.Effects)
+	if dies {
+		last = w.random.IntN(last + 1)
+	}
+	for _, effect := range decision.Effects[:last] {
+		w.apply(effect)
+	}
+	if !dies {
+		w.canary.Status = decision.Status
+	}
+}
+
+func (w *world) apply(effect Effect) {
+	t := w.seen.Target
+	switch e := effect.(type) {
+	case SetFinalizer:
+		w.canary.Finalizers = []string{v1alpha1.FinalizerCanary}
+	case ClearFinalizer:
+		w.gone = true
+	case MarkTarget:
+		t.Canary, t.Hold = "app", e.Hold
+		if e.Hold != "" {
+			t.Paused = true
+		}
+	case Unpause:
+		t.Paused, t.Hold = false, ""
+	case ForgetTarget:
+		t.Canary, t.Hold, t.Paused = "", "", e.StayPaused
+	case CreateRun:
+		w.seen.Runs = append([]v1alpha1.CanaryRun{{ObjectMeta: metav1.ObjectMeta{Name: e.Name}, Spec: e.Spec}}, w.seen.Runs...)
+	case RecordRun:
+		w.record(e)
+	case WriteSplit:
+		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, Open: map[string]int64{}}
+	case DeleteSplit:
+		w.seen.Split = nil
+	default:
+		w.applyToSet(effect)
+	}
+}
+
+func (w *world) record(e RecordRun) {
+	run := w.seen.run(e.Run)
+	if run == nil {
+		return
+	}
+	appendEntries(&run.Record, e.Entries, e.Ended != nil)
+	if run.Record.Outcome == "" {
+		run.Record.Outcome = e.Outcome
+	}
+	if e.Ended != nil && run.Record.EndedAt == nil {
+		run.Record.EndedAt = stamp(*e.Ended)
+	}
+}
+
+func (w *world) applyToSet(effect Effect) {
+	switch e := effect.(type) {
+	case CreateSet:
+		w.addSet(Set{Name: e.Name, Hash: e.Hash, Template: e.Template, Owned: e.Owned, Role: e.Role, Replicas: e.Replicas, Revision: e.Revision})
+	case ScaleSet:
+		w.seen.set(e.Name).Replicas = e.Replicas
+	case ReleaseSet:
+		set := w.seen.set(e.Name)
+		set.Owned, set.Role = false, e.Role
+	case GiveBackSet:
+		set := w.seen.set(e.Name)
+		set.Owned, set.Role = true, ""
+		if e.Handover != nil {
+			set.Revision = e.Handover.Revision
+		}
+	case DeleteSet:
+		w.seen.Sets = slices.DeleteFunc(w.seen.Sets, func(set Set) bool { return set.Name == e.Name })
+	}
+}
+
+func (w *world) addSet(set Set) {
+	if w.seen.set(set.Name) != nil {
+		w.fail("ReplicaSet %s is created twice", set.Name)
+		return
+	}
+	w.created++
+	set.Created = w.now.Add(time.Duration(w.created))
+	w.seen.Sets = append(w.seen.Sets, set)
+}
+
+// controller is one pass of the Deployment controller, as far as it matters here.
+func (w *world) controller() {
+	t := w.seen.Target
+	if t.Paused {
+		w.scalePaused()
+		return
+	}
+	serving := w.seen.serving()
+	if serving == nil {
+		w.addSet(Set{Name: fmt.Sprintf("app-dc%d", w.created), Hash: fmt.Sprintf("dc%d", w.created), Template: t.Template, Owned: true})
+		serving = w.seen.serving()
+	}
+	highest := int64(0)
+	for i := range w.seen.Sets {
+		set := &w.seen.Sets[i]
+		if set.Owned && set.Name != serving.Name {
+			highest = max(highest, set.Revision)
+			if serving.Ready >= t.Replicas {
+				set.Replicas = 0
+			}
+		}
+	}
+	serving.Replicas = t.Replicas
+	serving.Revision = max(serving.Revision, highest+1)
+}
+
+// scalePaused scales the one active owned set, or the newest when none is.
+func (w *world) scalePaused() {
+	var active []*Set
+	var newest *Set
+	for i := range w.seen.Sets {
+		set := &w.seen.Sets[i]
+		switch {
+		case !set.Owned:
+			continue
+		case set.Replicas > 0:
+			active = append(active, set)
+		}
+		if newest == nil || set.Created.After(newest.Created) {
+			newest = set
+		}
+	}
+	switch {
+	case len(active) == 1:
+		active[0].Replicas = w.seen.Target.Replicas
+	case len(active) == 0 && newest != nil:
+		if serving := w.seen.serving(); serving != nil {
+			newest = serving
+		}
+		newest.Replicas = w.seen.Target.Replicas
+	}
+}
+
+// kubelet starts and stops pods; all of them when it is calm.
+func (w *world) kubelet(calm bool) {
+	for i := range w.seen.Sets {
+		set := &w.seen.Sets[i]
+		set.Pods = set.Replicas
+		set.Ready = min(set.Ready, set.Pods)
+		if calm || w.random.IntN(3) > 0 {
+			set.Ready = set.Pods
+		}
+	}
+}
+
+// push is a commit that Git's tool applies, under the admission rule.
+func (w *world) push(image string) {
+	t := w.seen.Target
+	if sameTemplate(t.Template, template(image)) {
+		return
+	}
+	t.Template = template(image)
+	t.Generation++
+	if t.Canary != "" {
+		t.Paused = true
+		if t.Hold == "" {
+			t.Hold = v1alpha1.HoldPending
+		}
+	}
+}
+
+// disturb is one thing that happens.
+func (w *world) disturb() {
+	t := w.seen.Target
+	switch w.random.IntN(16) {
+	case 0:
+		w.push([]string{"A", "B", "C"}[w.random.IntN(3)])
+	case 1:
+		t.Replicas = []int32{0, 1, 3, 5}[w.random.IntN(4)]
+	case 2:
+		w.seen.Gate = randomGate(w.random)
+	case 3:
+		if w.random.IntN(10) == 0 {
+			t.Paused = false
+		}
+	case 4:
+		for i := range w.seen.Sets {
+			if w.random.IntN(4) == 0 {
+				w.seen.Sets[i].Ready = 0
+			}
+		}
+	case 5:
+		w.now = w.now.Add(time.Duration(w.random.IntN(90)) * time.Second)
+	case 6:
+		if w.random.IntN(10) == 0 && len(w.seen.Sets) > 0 {
+			w.seen.Sets = slices.Delete(w.seen.Sets, 0, 1)
+		}
+	case 7:
+		if split := w.seen.Split; split != nil {
+			split.Open[split.CanaryHash] = int64(w.random.IntN(2))
+		}
+	case 8:
+		if w.random.IntN(40) == 0 {
+			deleted := metav1.NewTime(w.now)
+			w.canary.DeletionTimestamp = &deleted
+		}
+	case 9:
+		if w.random.IntN(5) == 0 {
+			w.canary.Generation++
+			w.canary.Spec.Steps = [][]v1alpha1.Step{
+				{testStep(10), testStep(50), testStep(100)}, {testStep(100)}, {testStep(20), testStep(100)},
+			}[w.random.IntN(3)]
+		}
+	default:
+		w.calmTick()
+	}
+}
+
+// calmTick is time passing with nothing out of the ordinary.
+func (w *world) calmTick() {
+	w.now = w.now.Add(time.Second)
+	w.controller()
+	w.kubelet(false)
+	if split := w.seen.Split; split != nil && w.random.IntN(2) == 0 {
+		split.Acknowledged = true
+	}
+}
+
+func randomGate(random *rand.Rand) *GateLook {
+	verdicts := []analysis.Verdict{analysis.VerdictPass, analysis.VerdictPass, analysis.VerdictWait, analysis.VerdictHold, analysis.VerdictFail}
+	if random.IntN(6) == 0 {
+		return &GateLook{Unavailable: "connection refused"}
+	}
+	return &GateLook{Judgement: analysis.Judgement{Verdict: verdicts[random.IntN(len(verdicts))], Reason: "because"}}
+}
+
+func (w *world) fail(format string, arguments ...any) {
+	if w.violation == "" {
+		w.violation = fmt.Sprintf(format, arguments...)
+	}
+}

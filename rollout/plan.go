@@ -62,7 +62,6 @@ func (p *planner) resume() {
 func (p *planner) decide() {
 	switch {
 	case p.deleting() && (p.seen.NamespaceTerminating || p.absent() || p.seen.Rival != ""):
-		p.moving(v1alpha1.ReasonProgressing, "the Canary is being deleted")
 		p.do(ClearFinalizer{})
 		p.moving(v1alpha1.ReasonProgressing, "the Canary is being deleted and has nothing to unwind")
 	case p.seen.Rival != "":

@@ -53,13 +53,16 @@ lint: $(LINT) ## Run the linters
 unit: ## Run the tests that need nothing
 	CGO_ENABLED=1 go test -race ./...
 
+# Packages that have tests with a build tag: the others' tests are unit's.
+tagged = $(shell grep -rl --include=*_test.go '^//go:build.*\b$(1)\b' . | xargs -n1 dirname | sort -u)
+
 .PHONY: netns
 netns: ## Run the tests in network namespaces (as root)
-	CGO_ENABLED=1 go test -race -tags netns -run Netns ./mesh/redirect/... ./proxy/...
+	CGO_ENABLED=1 go test -race -tags netns -run Netns $(call tagged,netns)
 
 .PHONY: harness
 harness: ## Run the tests against a real API server with a fake kubelet
-	CGO_ENABLED=1 go test -race -tags harness ./...
+	CGO_ENABLED=1 go test -race -tags harness ./e2e/harness $(call tagged,harness)
 
 .PHONY: test
 test: verify lint unit harness netns e2e demo-once ## Run everything

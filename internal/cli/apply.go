@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -27,24 +28,45 @@ const (
 type applier struct {
 	cluster  *cluster
 	progress io.Writer
-	timeout  time.Duration
 }
 
-func (a *applier) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
-	for _, object := range objects {
-		if err := a.applyOne(ctx, object); err != nil {
-			return err
-		}
+// apply brings a cluster to the rendered objects and waits until they work. What is stale goes in an
+// order in which Deployments are held at each moment and no webhook is called that nobody serves:
+// its webhook before the programs are replaced, the rest when the new ones are ready.
+func (a *applier) apply(ctx context.Context, objects, stale []*unstructured.Unstructured) error {
+	programs := slices.IndexFunc(objects, func(object *unstructured.Unstructured) bool { return object.GetKind() == "Deployment" })
+	unserved := func(object *unstructured.Unstructured) bool {
+		return object.GetKind() == "MutatingWebhookConfiguration"
+	}
+	served := func(object *unstructured.Unstructured) bool { return !unserved(object) }
+	if err := a.applyAll(ctx, objects[:programs]); err != nil {
+		return err
+	}
+	if err := a.remove(ctx, slices.DeleteFunc(slices.Clone(stale), served)); err != nil {
+		return err
+	}
+	if err := a.applyAll(ctx, objects[programs:]); err != nil {
+		return err
 	}
 	for _, object := range objects {
 		if err := a.await(ctx, object); err != nil {
 			return err
 		}
 	}
+	if err := a.remove(ctx, slices.DeleteFunc(slices.Clone(stale), unserved)); err != nil {
+		return err
+	}
 	_, err := fmt.Fprintln(a.progress, "Sluice is ready.")
 	return err
+}
+
+func (a *applier) applyAll(ctx context.Context, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		if err := a.applyOne(ctx, object); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *applier) applyOne(ctx context.Context, object *unstructured.Unstructured) error {

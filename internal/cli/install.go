@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,6 +77,12 @@ func (o *installOptions) applyTo(command *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	applier := &applier{cluster: cluster, progress: command.OutOrStdout(), timeout: o.timeout}
-	return applier.apply(command.Context(), objects)
+	stale, err := o.stale(cluster.capabilities, objects)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(command.Context(), o.timeout)
+	defer cancel()
+	applier := &applier{cluster: cluster, progress: command.OutOrStdout()}
+	return applier.apply(ctx, objects, stale)
 }

@@ -45,6 +45,26 @@ func TestInstallApplies(t *testing.T) {
 	}
 }
 
+// TestInstallChangesTheHold: whatever held Deployments before, exactly one thing holds them after.
+func TestInstallChangesTheHold(t *testing.T) {
+	connected, err := connectTo(control.Config)
+	require.NoError(t, err)
+	present := func(object client.Object) bool {
+		err := connected.client.Get(t.Context(), client.ObjectKey{Name: holdConfiguration}, object)
+		require.NoError(t, client.IgnoreNotFound(err))
+		return err == nil
+	}
+	arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", "1m"}
+	for _, mode := range []string{"webhook", "policy", "webhook"} {
+		code, _, complaint := run(t, append([]string{"install", "--apply", "--set", "hold.mode=" + mode}, arguments...)...)
+		require.Equal(t, exitOK, code, complaint)
+		require.Equal(t, mode == "webhook", present(&admissionregistrationv1.MutatingWebhookConfiguration{}))
+		require.Equal(t, mode == "policy", present(&admissionregistrationv1.MutatingAdmissionPolicy{}))
+	}
+	code, _, complaint := run(t, append([]string{"uninstall"}, arguments...)...)
+	require.Equal(t, exitOK, code, complaint)
+}
+
 // keepsBundle: the bundle that the webhook's server writes survives the next install.
 func keepsBundle(t *testing.T, cluster client.Client, arguments []string) {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -62,6 +63,7 @@ func (o *managerOptions) logger(out io.Writer) (logr.Logger, error) {
 	}
 	logger := zap.New(zap.WriteTo(out), zap.UseFlagOptions(&options))
 	ctrl.SetLogger(logger)
+	klog.SetLogger(logger)
 	return logger, nil
 }
 

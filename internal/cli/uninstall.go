@@ -6,13 +6,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"helm.sh/helm/v4/pkg/chart/common"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
@@ -78,28 +75,4 @@ func (o *uninstallOptions) removeCanaries(ctx context.Context, applier *applier)
 		return fmt.Errorf("canaries must be unwound by a running sluice-controller first: %w", err)
 	}
 	return nil
-}
-
-// everything is what install may have applied, whichever way the Deployments were held.
-func (o *uninstallOptions) everything(capabilities *common.Capabilities) ([]*unstructured.Unstructured, error) {
-	var all []*unstructured.Unstructured
-	for _, mode := range []string{"policy", "webhook"} {
-		options := o.renderOptions
-		options.set = append(slices.Clone(options.set), "hold.mode="+mode)
-		objects, err := render(&options, capabilities)
-		if err != nil {
-			return nil, err
-		}
-		for _, object := range objects {
-			if !slices.ContainsFunc(all, func(other *unstructured.Unstructured) bool { return same(object, other) }) {
-				all = append(all, object)
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b *unstructured.Unstructured) int { return rank(a.GetKind()) - rank(b.GetKind()) })
-	return all, nil
-}
-
-func same(a, b *unstructured.Unstructured) bool {
-	return a.GroupVersionKind() == b.GroupVersionKind() && client.ObjectKeyFromObject(a) == client.ObjectKeyFromObject(b)
 }

@@ -78,14 +78,23 @@ func (f *Flux) Reapply(ctx context.Context, name string) error {
 	return f.request(ctx, kustomization, name)
 }
 
+// Suspend makes Flux leave the cluster alone, or take it up again.
+func (f *Flux) Suspend(ctx context.Context, name string, suspend bool) error {
+	return f.patch(ctx, kustomization, name, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend))
+}
+
 func (f *Flux) request(ctx context.Context, kind schema.GroupVersionKind, name string) error {
+	now := time.Now().Format(time.RFC3339Nano)
+	return f.patch(ctx, kind, name, fmt.Appendf(nil, `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":%q}}}`, now))
+}
+
+func (f *Flux) patch(ctx context.Context, kind schema.GroupVersionKind, name string, patch []byte) error {
 	object := &unstructured.Unstructured{}
 	object.SetGroupVersionKind(kind)
 	object.SetNamespace(Namespace)
 	object.SetName(name)
-	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":%q}}}`, time.Now().Format(time.RFC3339Nano))
 	if err := f.applier.Client().Patch(ctx, object, client.RawPatch("application/merge-patch+json", patch)); err != nil {
-		return fmt.Errorf("ask Flux to reconcile %s %s: %w", kind.Kind, name, err)
+		return fmt.Errorf("ask Flux to change %s %s: %w", kind.Kind, name, err)
 	}
 	return nil
 }

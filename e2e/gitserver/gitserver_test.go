@@ -44,7 +44,7 @@ func TestCommitHeadRevert(t *testing.T) {
 	_, err = repo.Read(t.Context(), "b")
 	require.Error(t, err)
 
-	_, err = repo.Revert(t.Context(), author)
+	_, err = repo.Revert(t.Context(), "HEAD", author)
 	require.NoError(t, err)
 	content, err = repo.Read(t.Context(), "app/a.yaml")
 	require.NoError(t, err)

@@ -85,10 +85,10 @@ func (r *Repository) Commit(ctx context.Context, change Change) (string, error) 
 	return r.push(ctx)
 }
 
-// Revert undoes the last commit by a new one, as `git revert` does.
-func (r *Repository) Revert(ctx context.Context, author string) (string, error) {
+// Revert undoes a commit by a new one, as `git revert` does.
+func (r *Repository) Revert(ctx context.Context, commit, author string) (string, error) {
 	name, address, _ := strings.Cut(strings.TrimSuffix(author, ">"), " <")
-	if _, err := command(ctx, r.work, "-c", "user.name="+name, "-c", "user.email="+address, "revert", "--no-edit", "HEAD"); err != nil {
+	if _, err := command(ctx, r.work, "-c", "user.name="+name, "-c", "user.email="+address, "revert", "--no-edit", commit); err != nil {
 		return "", err
 	}
 	return r.push(ctx)

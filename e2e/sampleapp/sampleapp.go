@@ -34,6 +34,8 @@ type App struct {
 	Arguments []string
 	// Replicas in Git; with Autoscale, the autoscaler's minimum.
 	Replicas int
+	// Stopped is an application of no replicas.
+	Stopped bool
 	// Canary is left out when nil.
 	Canary *Canary
 	// Autoscale by processor use, when not nil.
@@ -115,7 +117,10 @@ func (a App) defaulted() App {
 	if a.Image == "" {
 		a.Image = Image
 	}
-	if a.Replicas == 0 {
+	switch {
+	case a.Stopped:
+		a.Replicas = 0
+	case a.Replicas == 0:
 		a.Replicas = 2
 	}
 	if a.Canary != nil {

@@ -18,6 +18,7 @@ import (
 // TestAutoscale: an autoscaler that sees real processor load in the middle of a run scales stable,
 // the canary follows, and the run goes on to its end. Nobody takes away what the autoscaler gave.
 func TestAutoscale(t *testing.T) {
+	t.Parallel()
 	const least, most = 2, 4
 	// A request costs about 1.5 ms, so the first 40 requests/s need 3 % of a processor in each of two
 	// pods, and 200 more than four times 5 %, which is the target: 500 % of the 10m that pods ask for.
@@ -31,11 +32,7 @@ func TestAutoscale(t *testing.T) {
 
 	f.release("v2", work)
 	f.await("the canary has weight 25", func(s timeline.State) bool { return s.Canary.Status.Weight == 25 })
-	surge := incluster.Pod{Namespace: f.namespace, Name: "surge", Meshed: true, Target: f.clients[0].Target, Rate: 160}
-	content, err := surge.YAML()
-	require.NoError(t, err)
-	_, err = f.Applier.Apply(t.Context(), content)
-	require.NoError(t, err)
+	f.start(incluster.Pod{Namespace: f.namespace, Name: "surge", Meshed: true, Target: f.clients[0].Target, Rate: 160})
 
 	scaled := f.await("the autoscaler has scaled the workload, and both revisions have followed", func(s timeline.State) bool {
 		r := s.LatestRun()
@@ -43,7 +40,6 @@ func TestAutoscale(t *testing.T) {
 			len(s.UIDs(r.Spec.Stable.PodTemplateHash)) == most
 	})
 	require.Empty(t, scaled.LatestRun().Record.Outcome, "it is in the middle of the run")
-	f.clients = append(f.clients, surge)
 
 	r := f.awaitRun("")
 	f.expectPromoted(r)

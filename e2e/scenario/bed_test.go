@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ type bed struct {
 	flux       *flux.Flux
 	server     *gitserver.Server
 	repository *gitserver.Repository
+	git        sync.Mutex // one commit at a time
 	// results is where a failed scenario leaves what it saw.
 	results string
 }

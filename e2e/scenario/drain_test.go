@@ -27,6 +27,7 @@ import (
 // a time, counts the pods of both revisions and lets each of them go in its turn; no request fails and
 // the run goes on to its end.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	f := start(t, "drain", sampleapp.App{
 		Replicas: 3, Disruption: &sampleapp.Disruption{MaxUnavailable: 1},
 		Canary: &sampleapp.Canary{Steps: append(steps(20*time.Second, 50), steps(10*time.Second, 100)...), Drain: 10 * time.Second},

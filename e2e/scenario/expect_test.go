@@ -25,7 +25,8 @@ type run struct {
 	name     string
 	revision string
 	outcome  v1alpha1.Outcome
-	// analysed are the canary's pods as they were when its gates were judged last.
+	kind     v1alpha1.RunKind
+	// analysed are the canary's pods as they were before it was promoted or taken back.
 	analysed []types.UID
 	state    timeline.State
 }
@@ -40,10 +41,8 @@ func (f *fixture) awaitRun(before string) run {
 			return false
 		}
 		r.name, r.revision, r.outcome = latest.Name, latest.Spec.Candidate.PodTemplateHash, latest.Record.Outcome
+		r.kind, r.analysed = latest.Spec.Kind, s.Analysed[latest.Name]
 		phase := s.Canary.Status.Phase
-		if phase == v1alpha1.PhaseHolding {
-			r.analysed = s.UIDs(r.revision)
-		}
 		return r.outcome != "" && (phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected)
 	})
 	return r
@@ -130,6 +129,15 @@ func (f *fixture) expectOneOwner() {
 		}
 		sets[name] = set
 	}
+}
+
+// expectCancelled: the run ended without a verdict, and its pods are gone.
+func (f *fixture) expectCancelled(name string) {
+	f.t.Helper()
+	f.await("run "+name+" is cancelled, and its pods are gone", func(s timeline.State) bool {
+		r := s.Runs[name]
+		return r != nil && r.Record.Outcome == v1alpha1.OutcomeCancelled && len(s.UIDs(r.Spec.Candidate.PodTemplateHash)) == 0
+	})
 }
 
 // generation is the Deployment's: it counts changes of its spec.

@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -97,20 +98,60 @@ func (f *fixture) load(rate int) {
 		{Namespace: f.namespace, Name: "meshed", Meshed: true, Target: target, Rate: rate / 2},
 		{Namespace: f.namespace, Name: "unmeshed", Target: target, Rate: rate / 2},
 	}
-	for _, pod := range f.clients {
+	clients := f.clients
+	f.clients = nil
+	f.start(clients...)
+}
+
+// start starts more clients, and returns when all count.
+func (f *fixture) start(clients ...incluster.Pod) {
+	f.t.Helper()
+	for _, pod := range clients {
 		content, err := pod.YAML()
 		require.NoError(f.t, err)
 		_, err = f.Applier.Apply(f.t.Context(), content)
 		require.NoError(f.t, err)
 	}
+	f.clients = append(f.clients, clients...)
 	require.Eventually(f.t, func() bool {
 		for _, pod := range f.clients {
-			if counts, err := pod.Counts(f.t.Context(), f.Kube); err != nil || counts.OK < uint64(rate) {
+			if counts, err := pod.Counts(f.t.Context(), f.Kube); err != nil || counts.OK < uint64(pod.Rate) {
 				return false
 			}
 		}
 		return true
-	}, time.Minute, 300*time.Millisecond, "both clients are answered")
+	}, time.Minute, 300*time.Millisecond, "all clients are answered")
+}
+
+// forget makes all clients count from nothing, as soon as a second has brought them only answers.
+func (f *fixture) forget() {
+	f.t.Helper()
+	for _, pod := range f.clients {
+		require.NoError(f.t, pod.Reset(f.t.Context(), f.Kube))
+	}
+	require.Eventually(f.t, func() bool {
+		for _, pod := range f.clients {
+			counts, err := pod.Counts(f.t.Context(), f.Kube)
+			if err != nil || counts.Failed > 0 {
+				_ = pod.Reset(f.t.Context(), f.Kube) // looked at again
+				return false
+			}
+			if counts.OK < uint64(pod.Rate) {
+				return false
+			}
+		}
+		return true
+	}, time.Minute, 300*time.Millisecond, "all clients are answered again")
+}
+
+// expectVersion: from now on this version answers, and no other.
+func (f *fixture) expectVersion(version string) {
+	f.t.Helper()
+	before := f.counts()
+	require.Eventually(f.t, func() bool { return f.counts().OK >= before.OK+50 }, time.Minute, 200*time.Millisecond)
+	for name, now := range f.counts().Versions {
+		require.Equal(f.t, name != version, now.OK == before.Versions[name].OK, "answers of %s", name)
+	}
 }
 
 // counts is what both clients have seen.
@@ -123,6 +164,20 @@ func (f *fixture) counts() load.Counts {
 		all[i] = counts
 	}
 	return load.Merge(all...)
+}
+
+// part plays a piece of a scenario that can fail by itself; what follows needs it.
+func (f *fixture) part(name string, play func()) {
+	f.t.Helper()
+	whole := f.t
+	passed := whole.Run(name, func(t *testing.T) {
+		f.t = t
+		play()
+	})
+	f.t = whole
+	if !passed {
+		whole.FailNow()
+	}
 }
 
 // release commits the application at another version and has Flux look.
@@ -138,8 +193,26 @@ func (f *fixture) commit(message string) {
 	f.t.Helper()
 	files, err := f.app.Files(f.path())
 	require.NoError(f.t, err)
+	f.committed(func(ctx context.Context) (string, error) {
+		return f.repository.Commit(ctx, gitserver.Change{Files: files, Author: author, Message: f.namespace + ": " + message})
+	})
+}
+
+// revert undoes the last commit of the application in Git and has Flux look.
+func (f *fixture) revert() {
+	f.t.Helper()
+	last := f.commits[len(f.commits)-1].hash
+	f.committed(func(ctx context.Context) (string, error) { return f.repository.Revert(ctx, last, author) })
+	require.NoError(f.t, f.flux.Poke(f.t.Context(), f.namespace))
+}
+
+// committed notes a commit. The repository is shared, and has one work tree.
+func (f *fixture) committed(write func(context.Context) (string, error)) {
+	f.t.Helper()
+	f.git.Lock()
+	defer f.git.Unlock()
 	at := time.Now()
-	hash, err := f.repository.Commit(f.t.Context(), gitserver.Change{Files: files, Author: author, Message: f.namespace + ": " + message})
+	hash, err := write(f.t.Context())
 	require.NoError(f.t, err)
 	f.commits = append(f.commits, commit{at: at, hash: hash})
 }
@@ -190,6 +263,44 @@ func available(deployment *appsv1.Deployment) bool {
 	status, wanted := deployment.Status, *deployment.Spec.Replicas
 	return status.ObservedGeneration >= deployment.Generation &&
 		status.UpdatedReplicas == wanted && status.Replicas == wanted && status.AvailableReplicas == wanted
+}
+
+// resting says that the Canary has nothing to do, and the Deployment neither.
+func resting(s timeline.State) bool {
+	return s.Canary != nil && s.Canary.Status.Phase == v1alpha1.PhaseStable && available(s.Deployment) && !s.Deployment.Spec.Paused &&
+		meta.IsStatusConditionTrue(s.Canary.Status.Conditions, v1alpha1.ConditionReady)
+}
+
+// underWay says that a run other than the given one has a weight in force.
+func underWay(before string) func(timeline.State) bool {
+	return func(s timeline.State) bool {
+		return s.Canary != nil && s.Canary.Status.Run != before && s.Canary.Status.Phase == v1alpha1.PhaseHolding && s.Canary.Status.Weight > 0
+	}
+}
+
+// instances are the application's pods, also those on their way out.
+func instances(s timeline.State) []*corev1.Pod {
+	var out []*corev1.Pod
+	for _, pod := range s.Pods {
+		if pod.Labels[timeline.LabelHash] != "" {
+			out = append(out, pod)
+		}
+	}
+	return out
+}
+
+// rolledOut: the Deployment is, and not even a dying pod of another revision is left.
+func rolledOut(s timeline.State) bool {
+	return available(s.Deployment) && len(instances(s)) == int(*s.Deployment.Spec.Replicas)
+}
+
+func isReady(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue && pod.DeletionTimestamp == nil
+		}
+	}
+	return false
 }
 
 // key names the application's objects.

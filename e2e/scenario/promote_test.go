@@ -14,8 +14,10 @@ import (
 )
 
 // TestPromote: a good version walks through its steps under 200 requests/s, the pods that were
-// analysed are the pods that serve, no request fails, and Flux finds nothing to mend.
+// analysed are the pods that serve, no request fails, and Flux finds nothing to mend. Then Git goes
+// back to the version before, which takes no steps.
 func TestPromote(t *testing.T) {
+	t.Parallel()
 	f := start(t, "promote", sampleapp.App{Replicas: 3, Canary: quick()})
 	f.load(200)
 	generation := f.generation()
@@ -32,4 +34,9 @@ func TestPromote(t *testing.T) {
 	f.expectFluxQuiet()
 	f.expectOneOwner()
 	require.Equal(t, generation+2, f.generation())
+
+	f.expectReturn("v1", r)
+	f.expectNoFailures()
+	f.expectFluxQuiet()
+	require.Equal(t, generation+4, f.generation())
 }

@@ -17,6 +17,7 @@ import (
 // pods; users saw no failure but those that it answered itself; Flux leaves the held Deployment
 // alone.
 func TestRollbackOnErrors(t *testing.T) {
+	t.Parallel()
 	f := start(t, "rollback-errors", sampleapp.App{Replicas: 3, Canary: quick()})
 	f.load(200)
 	generation := f.generation()
@@ -38,6 +39,7 @@ func TestRollbackOnErrors(t *testing.T) {
 
 // TestRollbackOnLatency: a version that answers right but too late is taken back as well.
 func TestRollbackOnLatency(t *testing.T) {
+	t.Parallel()
 	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: quick()})
 	f.load(200)
 

@@ -18,6 +18,7 @@ import (
 // TestShare: at weight 25 a caller outside the mesh sees the canary in 25 % +- 3 of its answers, as
 // one inside does, whatever share of the pods the canary has.
 func TestShare(t *testing.T) {
+	t.Parallel()
 	f := start(t, "share", sampleapp.App{Replicas: 2, Canary: &sampleapp.Canary{
 		Steps: append(steps(45*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
 	}})

@@ -58,6 +58,8 @@ type Stage struct {
 	Flux flux.Programs
 	// Address of this machine that pods can reach.
 	Address string
+
+	values []string
 }
 
 // Up sets the stage, or what is missing of it.
@@ -66,7 +68,7 @@ func Up(ctx context.Context, options Options) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{}
+	s := &Stage{values: options.Set}
 	up := make(chan struct{})
 	images := &images{builder: builder, up: up, stage: s}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -90,7 +92,7 @@ func Up(ctx context.Context, options Options) (*Stage, error) {
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("set the stage: %w", err)
 	}
-	if err := s.install(ctx, options); err != nil {
+	if err := s.install(ctx); err != nil {
 		return nil, fmt.Errorf("set the stage: %w", err)
 	}
 	return s, nil
@@ -141,7 +143,7 @@ func (s *Stage) machineAddress(ctx context.Context) (string, error) {
 }
 
 // install brings Prometheus and Sluice, and waits for both.
-func (s *Stage) install(ctx context.Context, options Options) error {
+func (s *Stage) install(ctx context.Context) error {
 	prometheus, err := monitoring.YAML(monitoring.Image, time.Second)
 	if err != nil {
 		return err
@@ -150,20 +152,36 @@ func (s *Stage) install(ctx context.Context, options Options) error {
 	if err != nil {
 		return fmt.Errorf("install Prometheus: %w", err)
 	}
-	arguments := []string{
-		"install", "--apply", "--kubeconfig=" + s.Cluster.Kubeconfig, "--timeout=" + readyTimeout.String(),
-		"--set=prometheus.address=" + monitoring.Address, "--set=image.tag=dev", "--set=proxy.image.tag=dev",
-	}
-	for _, value := range options.Set {
-		arguments = append(arguments, "--set="+value)
-	}
-	command := exec.CommandContext(ctx, s.Sluice, arguments...)
-	output, err := command.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("install Sluice: %w\n%s", err, output)
+	if err := s.InstallSluice(ctx); err != nil {
+		return err
 	}
 	if err := s.Applier.Wait(ctx, objects, readyTimeout); err != nil {
 		return fmt.Errorf("install Prometheus: %w", err)
 	}
 	return nil
+}
+
+// InstallSluice does so as a user would, and waits for it.
+func (s *Stage) InstallSluice(ctx context.Context) error {
+	arguments := []string{
+		"install", "--apply", "--timeout=" + readyTimeout.String(),
+		"--set=prometheus.address=" + monitoring.Address, "--set=image.tag=dev", "--set=proxy.image.tag=dev",
+	}
+	for _, value := range s.values {
+		arguments = append(arguments, "--set="+value)
+	}
+	if _, err := s.Run(ctx, arguments...); err != nil {
+		return fmt.Errorf("install Sluice: %w", err)
+	}
+	return nil
+}
+
+// Run runs Sluice's program with the cluster's kubeconfig and returns what it said.
+func (s *Stage) Run(ctx context.Context, arguments ...string) (string, error) {
+	command := exec.CommandContext(ctx, s.Sluice, append(arguments, "--kubeconfig="+s.Cluster.Kubeconfig)...)
+	output, err := command.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("sluice %s: %w\n%s", arguments[0], err, output)
+	}
+	return string(output), nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -29,6 +30,11 @@ type State struct {
 	Phases []Phase
 	// Shifts of weight, oldest first.
 	Shifts []Shift
+	// Births of pods, oldest first.
+	Births []Birth
+	// Analysed are the pods of each run's canary as they were when a weight of it was last in force,
+	// before it was promoted or taken back.
+	Analysed map[string][]types.UID
 }
 
 // Phase is a moment at which the Canary's phase, run, step or weight had changed.
@@ -48,6 +54,17 @@ type Shift struct {
 	Revision     string
 	Weight       int32
 	Acknowledged bool
+	// Version is the TrafficSplit's resource version. Those of all objects count the same writes.
+	Version uint64
+}
+
+// Birth is a pod that was not there before.
+type Birth struct {
+	At       time.Time
+	UID      types.UID
+	Revision string
+	// Version is the resource version with which the pod was first seen.
+	Version uint64
 }
 
 // after is the state once an event was seen.
@@ -71,7 +88,11 @@ func (s State) after(object any, deleted bool, name string, now time.Time) State
 			}
 		}
 	case *corev1.Pod:
+		if _, known := s.Pods[o.UID]; !known && !deleted {
+			s.Births = append(slices.Clip(s.Births), Birth{At: now, UID: o.UID, Revision: o.Labels[LabelHash], Version: version(o)})
+		}
 		s.Pods = with(s.Pods, o.UID, o, deleted)
+		s = s.analysing()
 	}
 	return s
 }
@@ -95,6 +116,7 @@ func (s State) afterCanary(canary *v1alpha1.Canary, deleted bool, now time.Time)
 		return s
 	}
 	s.Canary = canary
+	s = s.analysing()
 	status := canary.Status
 	phase := Phase{At: now, Phase: status.Phase, Run: status.Run, Step: status.Step, Weight: status.Weight}
 	if n := len(s.Phases); n > 0 {
@@ -108,8 +130,30 @@ func (s State) afterCanary(canary *v1alpha1.Canary, deleted bool, now time.Time)
 	return s
 }
 
+// analysing keeps the canary's pods while a weight of it is in force or about to be.
+func (s State) analysing() State {
+	if s.Canary == nil || s.Canary.Status.Canary == nil {
+		return s
+	}
+	switch status := s.Canary.Status; status.Phase {
+	case v1alpha1.PhaseShifting, v1alpha1.PhaseHolding:
+		s.Analysed = with(s.Analysed, status.Run, s.UIDs(status.Canary.PodTemplateHash), false)
+	default:
+	}
+	return s
+}
+
+// version reads a resource version, of which Kubernetes says that it is a number that grows.
+func version(object metav1.Object) uint64 {
+	number, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return number
+}
+
 func (s State) afterSplit(split *v1alpha1.TrafficSplit, deleted bool, now time.Time) State {
-	shift := Shift{At: now}
+	shift := Shift{At: now, Version: version(split)}
 	for _, revision := range split.Spec.Revisions {
 		if revision.Name == v1alpha1.RevisionCanary && !deleted {
 			shift.Revision, shift.Weight = revision.PodTemplateHash, revision.Weight
@@ -119,7 +163,7 @@ func (s State) afterSplit(split *v1alpha1.TrafficSplit, deleted bool, now time.T
 		meta.IsStatusConditionTrue(split.Status.Conditions, v1alpha1.ConditionAcknowledged)
 	if n := len(s.Shifts); n > 0 {
 		last := s.Shifts[n-1]
-		last.At = now
+		last.At, last.Version = shift.At, shift.Version
 		if last == shift {
 			return s
 		}
@@ -163,6 +207,7 @@ func (s State) LatestRun() *v1alpha1.CanaryRun {
 func (s State) Since(moment time.Time) State {
 	s.Phases = slices.DeleteFunc(slices.Clone(s.Phases), func(p Phase) bool { return p.At.Before(moment) })
 	s.Shifts = slices.DeleteFunc(slices.Clone(s.Shifts), func(p Shift) bool { return p.At.Before(moment) })
+	s.Births = slices.DeleteFunc(slices.Clone(s.Births), func(b Birth) bool { return b.At.Before(moment) })
 	return s
 }
 

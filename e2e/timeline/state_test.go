@@ -71,3 +71,38 @@ func TestPhases(t *testing.T) {
 	require.Len(t, s.Phases, 3)
 	require.Contains(t, s.Describe(), "phase Holding")
 }
+
+func pod(uid, revision, version string) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		UID: types.UID(uid), Labels: map[string]string{LabelHash: revision}, ResourceVersion: version,
+	}}
+}
+
+// TestBirths: a pod is born once, and stays in the past when it is gone.
+func TestBirths(t *testing.T) {
+	start := time.Unix(1000, 0)
+	var s State
+	s = s.after(pod("1", "c", "7"), false, "app", start)
+	s = s.after(pod("1", "c", "8"), false, "app", start.Add(time.Second))
+	s = s.after(pod("1", "c", "9"), true, "app", start.Add(2*time.Second))
+	s = s.after(pod("2", "s", "10"), false, "app", start.Add(3*time.Second))
+	require.Equal(t, []Birth{{start, "1", "c", 7}, {start.Add(3 * time.Second), "2", "s", 10}}, s.Births)
+	require.Len(t, s.Since(start.Add(time.Second)).Births, 1)
+}
+
+// TestAnalysed: the pods of a run's canary are those that it had while its weight was in force.
+func TestAnalysed(t *testing.T) {
+	canary := func(phase v1alpha1.Phase) *v1alpha1.Canary {
+		return &v1alpha1.Canary{ObjectMeta: metav1.ObjectMeta{Name: "app"}, Status: v1alpha1.CanaryStatus{
+			Phase: phase, Run: "app-1", Canary: &v1alpha1.RevisionStatus{PodTemplateHash: "c"},
+		}}
+	}
+	var s State
+	for _, object := range []any{
+		canary(v1alpha1.PhaseScaling), pod("1", "c", "1"), canary(v1alpha1.PhaseHolding), pod("2", "c", "2"), pod("3", "s", "3"),
+		canary(v1alpha1.PhasePromoting), pod("4", "c", "4"),
+	} {
+		s = s.after(object, false, "app", time.Unix(1000, 0))
+	}
+	require.Equal(t, map[string][]types.UID{"app-1": {"1", "2"}}, s.Analysed)
+}

@@ -53,6 +53,8 @@ func TestOnceFollowsGitAndMendsDrift(t *testing.T) {
 		return result
 	}
 
+	require.Empty(t, once(), "an empty repository says nothing")
+
 	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: 1}}
 	hash := commit(app)
 	result := once()

@@ -104,6 +104,9 @@ func (s *Sync) Once(ctx context.Context) (Result, error) {
 		return Result{Revision: s.revision}, err
 	}
 	result := Result{Revision: s.revision}
+	if s.revision == "" {
+		return result, nil
+	}
 	// Apply writes into what it is given; what was built stays as built.
 	objects := make([]*unstructured.Unstructured, len(s.objects))
 	for i, object := range s.objects {
@@ -154,8 +157,8 @@ func (s *Sync) fetch(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("clone %s: %w", s.options.URL, err)
 	}
-	if !git.IsConcreteCommit(*commit) {
-		return nil
+	if commit == nil || !git.IsConcreteCommit(*commit) {
+		return nil // the repository is empty, or has not moved
 	}
 	objects, err := Build(filepath.Join(directory, filepath.FromSlash(s.options.Path)))
 	if err != nil {

@@ -4,7 +4,13 @@ package stage
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,10 +21,11 @@ import (
 	"github.com/sluice-mesh/sluice/e2e/sampleapp"
 )
 
-// Images of our programs in the test bed; the chart's tag defaults to another.
+// Repositories of our programs' images. Their tags name their content, so that a changed program is a
+// changed pod template: the stage is set again by rolling what is out of date.
 const (
-	imageSluice = "sluice.dev/sluice:dev"
-	imageProxy  = "sluice.dev/sluice-proxy:dev"
+	repositorySluice = "sluice.dev/sluice"
+	repositoryProxy  = "sluice.dev/sluice-proxy"
 )
 
 // images builds programs and puts them into the cluster as soon as there is one.
@@ -26,6 +33,13 @@ type images struct {
 	builder *binaries.Builder
 	up      <-chan struct{} // closed when the cluster is up
 	stage   *Stage
+}
+
+// imageSpec is an image to be made.
+type imageSpec struct {
+	reference string
+	tagged    bool      // the reference is a repository; the content gives the tag
+	programs  []program // the first is the entry point
 }
 
 // program is one of ours, or a tool when it has no package.
@@ -37,33 +51,48 @@ func (i *images) load(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, image := range []struct {
-		reference string
-		programs  []program // the first is the entry point
-	}{
-		{imageSluice, []program{{"sluice", "."}}},
-		{imageProxy, []program{{"sluice-proxy", "./proxy/cmd/sluice-proxy"}, {"sluice-redirect", "./mesh/redirect/cmd/sluice-redirect"}}},
-		{incluster.Image, []program{{"sluice-load", "./e2e/load/cmd/sluice-load"}}},
-		{sampleapp.Image, []program{{"podinfo", ""}}},
-		{monitoring.Image, []program{{"prometheus", ""}}},
+	for _, spec := range []imageSpec{
+		{repositorySluice, true, []program{{"sluice", "."}}},
+		{repositoryProxy, true, []program{{"sluice-proxy", "./proxy/cmd/sluice-proxy"}, {"sluice-redirect", "./mesh/redirect/cmd/sluice-redirect"}}},
+		{incluster.Image, false, []program{{"sluice-load", "./e2e/load/cmd/sluice-load"}}},
+		{sampleapp.Image, false, []program{{"podinfo", ""}}},
+		{monitoring.Image, false, []program{{"prometheus", ""}}},
 	} {
-		built := cluster.Image{Reference: image.reference, Files: map[string]string{}}
-		for _, p := range image.programs {
-			path, err := i.build(ctx, p)
-			if err != nil {
-				cancel()
-				_ = group.Wait() // it has no worse news than this
-				return err
-			}
-			built.Files["/"+p.name] = path
+		image, err := i.assemble(ctx, spec)
+		if err != nil {
+			cancel()
+			_ = group.Wait() // it has no worse news than this
+			return err
 		}
-		built.Entrypoint = []string{"/" + image.programs[0].name}
-		if image.reference == imageSluice {
-			i.stage.Sluice = built.Files["/sluice"]
-		}
-		group.Go(func() error { return i.put(ctx, built) })
+		group.Go(func() error { return i.put(ctx, image) })
 	}
 	return group.Wait()
+}
+
+// assemble builds what goes into an image.
+func (i *images) assemble(ctx context.Context, spec imageSpec) (cluster.Image, error) {
+	image := cluster.Image{
+		Reference: spec.reference, Files: map[string]string{}, Entrypoint: []string{"/" + spec.programs[0].name},
+	}
+	for _, p := range spec.programs {
+		path, err := i.build(ctx, p)
+		if err != nil {
+			return cluster.Image{}, err
+		}
+		image.Files["/"+p.name] = path
+	}
+	if spec.reference == repositorySluice {
+		i.stage.Sluice = image.Files["/sluice"]
+	}
+	if spec.tagged {
+		tag, err := contentTag(image.Files)
+		if err != nil {
+			return cluster.Image{}, err
+		}
+		image.Reference += ":" + tag
+		i.stage.tags[spec.reference] = tag
+	}
+	return image, nil
 }
 
 func (i *images) build(ctx context.Context, p program) (string, error) {
@@ -83,4 +112,21 @@ func (i *images) put(ctx context.Context, image cluster.Image) error {
 		return nil // its nodes pull what they need, or have it
 	}
 	return i.stage.Cluster.LoadImages(ctx, image)
+}
+
+// contentTag names programs by what they are.
+func contentTag(files map[string]string) (string, error) {
+	sum := sha256.New()
+	for _, target := range slices.Sorted(maps.Keys(files)) {
+		content, err := os.Open(files[target])
+		if err != nil {
+			return "", fmt.Errorf("name an image: %w", err)
+		}
+		_, err = io.Copy(sum, content)
+		_ = content.Close()
+		if err != nil {
+			return "", fmt.Errorf("name an image: %w", err)
+		}
+	}
+	return "dev-" + hex.EncodeToString(sum.Sum(nil))[:12], nil
 }

@@ -60,6 +60,8 @@ type Stage struct {
 	Address string
 
 	values []string
+	// tags of the images that the chart takes, by repository.
+	tags map[string]string
 }
 
 // Up sets the stage, or what is missing of it.
@@ -68,7 +70,7 @@ func Up(ctx context.Context, options Options) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{values: options.Set}
+	s := &Stage{values: options.Set, tags: map[string]string{}}
 	up := make(chan struct{})
 	images := &images{builder: builder, up: up, stage: s}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -165,7 +167,10 @@ func (s *Stage) install(ctx context.Context) error {
 func (s *Stage) InstallSluice(ctx context.Context) error {
 	arguments := []string{
 		"install", "--apply", "--timeout=" + readyTimeout.String(),
-		"--set=prometheus.address=" + monitoring.Address, "--set=image.tag=dev", "--set=proxy.image.tag=dev",
+		"--set=prometheus.address=" + monitoring.Address,
+	}
+	if !s.Cluster.Existing() {
+		arguments = append(arguments, "--set=image.tag="+s.tags[repositorySluice], "--set=proxy.image.tag="+s.tags[repositoryProxy])
 	}
 	for _, value := range s.values {
 		arguments = append(arguments, "--set="+value)

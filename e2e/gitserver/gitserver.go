@@ -109,6 +109,10 @@ func pushes(r *http.Request) bool {
 func isolated() []string {
 	return []string{
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0",
-		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		"GIT_CONFIG_COUNT=3", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
+		// Who pushes is written down too. Without a name Git looks the machine's up, which takes
+		// ten seconds where no name server answers.
+		"GIT_CONFIG_KEY_1=user.name", "GIT_CONFIG_VALUE_1=gitserver",
+		"GIT_CONFIG_KEY_2=user.email", "GIT_CONFIG_VALUE_2=gitserver@example.com",
 	}
 }

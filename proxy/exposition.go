@@ -57,6 +57,7 @@ func (l trafficLabels) list() []label {
 		{"direction", l.direction},
 		{"tls", l.tls},
 		{"target_port", l.targetPort},
+		{"route_name", l.routeName},
 		{"dst_namespace", l.dstNamespace},
 		{"dst_deployment", l.dstDeployment},
 		{"dst_pod_template_hash", l.dstHash},

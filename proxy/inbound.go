@@ -123,7 +123,7 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		p.metrics.unsplit(destination.Port(), unsplitShared)
 		place = placeShared
 	}
-	p.carryTCP(ctx, client, p.inboundChooser(destination, "", place))
+	p.carryTCP(ctx, client, p.inboundChooser(destination, inboundLabels(destination.Port(), ""), place))
 }
 
 // place says where an inbound request may be served.
@@ -136,10 +136,10 @@ const (
 )
 
 // inboundChooser chooses between the own application and its peers.
-func (p *Proxy) inboundChooser(destination netip.AddrPort, client string, where place) *chooser {
+func (p *Proxy) inboundChooser(destination netip.AddrPort, labels trafficLabels, where place) *chooser {
 	own := destination.String()
 	choose := p.newChooser()
-	choose.labels = inboundLabels(destination.Port(), client)
+	choose.labels = labels
 	choose.ways = func(snapshot *mesh.Snapshot, draw func() float64) route {
 		return inboundRoute(&snapshot.Inbound, own, where, draw)
 	}
@@ -151,7 +151,7 @@ func (p *Proxy) inboundChooser(destination netip.AddrPort, client string, where 
 			address:  own,
 			local:    true,
 			revision: revisionOf(endpoint),
-			labels:   inboundLabels(destination.Port(), client),
+			labels:   labels,
 		}
 	}
 	return choose
@@ -192,12 +192,16 @@ func (p *Proxy) handleInbound(writer http.ResponseWriter, request *http.Request)
 	info := infoOf(request.Context())
 	inbound := &p.config.Snapshot().Inbound
 	handedOff := info.client != "" && info.client == p.options.ID.String() && request.Header.Get(headerHandoff) != ""
+	labels := inboundLabels(info.destination.Port(), info.client)
 	where := p.placeOf(request, info, inbound, handedOff)
+	if where == placeOwn && info.client == "" {
+		labels.routeName = routeProbe
+	}
 	exchange := &exchange{
 		proxy:   p,
 		writer:  writer,
 		request: request,
-		choose:  p.inboundChooser(info.destination, info.client, where),
+		choose:  p.inboundChooser(info.destination, labels, where),
 		prepare: func(header http.Header, to *hop) { prepareInbound(header, to, info.client, handedOff) },
 	}
 	exchange.closeAfter = func() bool {

@@ -91,6 +91,10 @@ func TestProbesAndScrapesMeanThePod(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, response.Body.Close())
 			require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, "no other pod may answer")
+			require.Zero(t, canary.Metric("response_total", `direction="inbound"`, `classification="failure"`)-
+				canary.Metric("response_total", `direction="inbound"`, `classification="failure"`, `route_name="probe"`),
+				"what a probe saw is no evidence against the revision")
+			require.NotZero(t, canary.Metric("response_total", `direction="inbound"`, `classification="failure"`, `route_name="probe"`))
 		})
 	}
 }

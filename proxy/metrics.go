@@ -21,6 +21,10 @@ const (
 	peerSource        = "src"
 	peerDestination   = "dst"
 
+	// routeProbe is Linkerd's name for what the kubelet and scrapers ask a pod itself. Gates leave it
+	// out: it says nothing of the requests of users, and on a quiet service it would outweigh them.
+	routeProbe = "probe"
+
 	classSuccess = "success"
 	classFailure = "failure"
 )
@@ -48,13 +52,13 @@ const (
 
 // trafficLabels are the labels of requests.
 type trafficLabels struct {
-	direction, tls, targetPort                       string
+	direction, tls, targetPort, routeName            string
 	dstNamespace, dstDeployment, dstHash, dstService string
 }
 
 func (l trafficLabels) other() trafficLabels {
 	return trafficLabels{
-		direction: l.direction, tls: l.tls, targetPort: otherValue,
+		direction: l.direction, tls: l.tls, targetPort: otherValue, routeName: l.routeName,
 		dstNamespace: otherValue, dstDeployment: otherValue, dstHash: otherValue, dstService: otherValue,
 	}
 }

@@ -3,14 +3,14 @@
 .PHONY: demo demo-once demo-down e2e
 
 demo: ## Show a canary promoted and a bad one rolled back, from Git, on a real cluster (root, Linux)
-	go run ./e2e/demo
+	go run -trimpath ./e2e/demo
 
 demo-once: ## The same as a check: removes the cluster and says by its exit code whether all went well
-	DEMO_ONCE=1 go run ./e2e/demo
+	DEMO_ONCE=1 go run -trimpath ./e2e/demo
 
 demo-down: ## Remove the demo's cluster and everything it made
-	go run ./e2e/cluster/cmd/cluster down
+	go run -trimpath ./e2e/cluster/cmd/cluster down
 
 # One package at a time: there is one cluster.
 e2e: ## Play the scenarios on a real cluster with the real Flux (root, Linux)
-	CGO_ENABLED=1 go test -tags e2e -p 1 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...
+	go test -trimpath -tags e2e -p 1 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...

@@ -60,9 +60,11 @@ func TestUnpauseRace(t *testing.T) {
 		}
 	}
 	for name, r := range state.Runs {
-		require.Equal(t, v1alpha1.OutcomePromoted, r.Record.Outcome, name)
-		done := run{revision: r.Spec.Candidate.PodTemplateHash, state: state}
-		require.Equal(t, []int32{0, 50, 100}, done.weights(), name)
+		// A template that came before the handover has cancelled the run, one that came after has not.
+		require.Contains(t, []v1alpha1.Outcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeCancelled}, r.Record.Outcome, name)
+		t.Logf("%s: %s", name, r.Record.Outcome)
+		weights := run{revision: r.Spec.Candidate.PodTemplateHash, state: state}.weights()
+		require.Subset(t, [][]int32{{0, 50, 100}, {0, 50, 100, 0}}, [][]int32{weights}, name)
 	}
 	f.expectNoFailures()
 }

@@ -137,7 +137,7 @@ func newBed(t *testing.T) *bed {
 	require.NoError(t, err)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "rollout-"}}
 	require.NoError(t, c.Create(t.Context(), namespace))
-	b := &bed{T: t, client: c, namespace: namespace.Name, mesh: &mesh{}, gate: &gate{}}
+	b := &bed{T: t, client: c, namespace: namespace.Name, mesh: &mesh{logged: map[types.UID]int64{}}, gate: &gate{}}
 	b.runManager(cluster.Config, func(mgr ctrl.Manager) error { return b.mesh.register(mgr) })
 	b.awaitHold()
 	return b

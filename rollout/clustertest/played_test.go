@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,6 +28,8 @@ type mesh struct {
 	open map[string]int64
 	// weights are the canary's, in the order in which they were acknowledged.
 	weights []int32
+	// logged is the generation of each split that was logged last; the cache may show it again.
+	logged map[types.UID]int64
 }
 
 func (m *mesh) register(mgr ctrl.Manager) error {
@@ -62,8 +65,9 @@ func (m *mesh) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result
 	split.Status.Revisions = nil
 	for _, part := range split.Spec.Revisions {
 		split.Status.Revisions = append(split.Status.Revisions, v1alpha1.RevisionOpen{PodTemplateHash: part.PodTemplateHash, Requests: m.open[part.PodTemplateHash]})
-		if part.Name == v1alpha1.RevisionCanary && !m.deaf && before.Status.ObservedGeneration != split.Generation {
+		if part.Name == v1alpha1.RevisionCanary && !m.deaf && m.logged[split.UID] < split.Generation {
 			m.weights = append(m.weights, part.Weight)
+			m.logged[split.UID] = split.Generation
 		}
 	}
 	err := m.client.Status().Patch(ctx, split, client.MergeFrom(before))

@@ -26,7 +26,7 @@ import (
 func TestUnpauseRace(t *testing.T) {
 	t.Parallel()
 	f := start(t, "unpause-race", sampleapp.App{
-		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 50, 100), Drain: 5 * time.Second},
+		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 5 * time.Second},
 	})
 	f.load(100)
 	first := f.timeline.State().Canary.Status.Stable.PodTemplateHash
@@ -64,7 +64,7 @@ func TestUnpauseRace(t *testing.T) {
 		require.Contains(t, []v1alpha1.Outcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeCancelled}, r.Record.Outcome, name)
 		t.Logf("%s: %s", name, r.Record.Outcome)
 		weights := run{revision: r.Spec.Candidate.PodTemplateHash, state: state}.weights()
-		require.Subset(t, [][]int32{{0, 50, 100}, {0, 50, 100, 0}}, [][]int32{weights}, name)
+		require.Subset(t, [][]int32{{0, 100}, {0, 100, 0}}, [][]int32{weights}, name)
 	}
 	f.expectNoFailures()
 }

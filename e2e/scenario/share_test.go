@@ -20,7 +20,7 @@ import (
 func TestShare(t *testing.T) {
 	t.Parallel()
 	f := start(t, "share", sampleapp.App{Replicas: 2, Canary: &sampleapp.Canary{
-		Steps: append(steps(45*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
+		Steps: append(steps(32*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
 	}})
 	f.load(200)
 
@@ -35,7 +35,7 @@ func TestShare(t *testing.T) {
 	for _, client := range f.clients {
 		require.NoError(t, client.Reset(t.Context(), f.Kube))
 	}
-	f.linger(30 * time.Second)
+	f.linger(27 * time.Second)
 	for _, client := range f.clients {
 		counts, err := client.Counts(t.Context(), f.Kube)
 		require.NoError(t, err)

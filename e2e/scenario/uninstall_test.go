@@ -23,7 +23,7 @@ import (
 // is installed again at the end.
 func TestUninstall(t *testing.T) {
 	f := start(t, "uninstall", sampleapp.App{
-		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 50, 100), Drain: 10 * time.Second},
+		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 10 * time.Second},
 	})
 	f.load(100)
 	f.release("v2")

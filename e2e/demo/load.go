@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluice-mesh/sluice/e2e/flux"
 	"github.com/sluice-mesh/sluice/e2e/load/incluster"
 	"github.com/sluice-mesh/sluice/e2e/stage"
 )
@@ -34,8 +35,11 @@ func clients() []incluster.Pod {
 func (d *demo) clear(ctx context.Context, s *stage.Stage) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
+	if err := flux.Uninstall(ctx, s.Client); err != nil {
+		return fmt.Errorf("clear the stage: %w", err)
+	}
 	var left []client.Object
-	for _, name := range []string{namespace, "demo-load", "sluice-demo-sync", "flux-system"} {
+	for _, name := range []string{namespace, "demo-load", "sluice-demo-sync"} {
 		object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		err := s.Client.Delete(ctx, object)
 		switch {

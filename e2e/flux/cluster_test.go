@@ -71,4 +71,12 @@ func TestFluxSyncs(t *testing.T) {
 		}
 		require.Equal(c, map[string]string{"Deployment/shop/podinfo": "configured", "PodDisruptionBudget/shop/podinfo": "deleted"}, verbs)
 	}, 10*time.Second, 100*time.Millisecond)
+
+	// With Flux stopped, what it brought goes and what it has applied stays.
+	require.NoError(t, f.Stop())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, Uninstall(ctx, f.applier.Client()))
+	require.NoError(t, Uninstall(ctx, f.applier.Client()), "nothing is left to remove")
+	require.NoError(t, f.applier.Client().Get(ctx, key, &deployment))
 }

@@ -28,6 +28,9 @@ import (
 // Namespace holds Flux's objects.
 const Namespace = "flux-system"
 
+// fieldManager writes Flux's definitions, by which Uninstall knows them again.
+const fieldManager = "sluice-flux-bootstrap"
+
 const (
 	sourceController    = "source-controller"
 	kustomizeController = "kustomize-controller"
@@ -83,7 +86,7 @@ func Start(ctx context.Context, options Options) (*Flux, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the kubeconfig: %w", err)
 	}
-	applier, err := apply.New(config, "flux-bootstrap")
+	applier, err := apply.New(config, fieldManager)
 	if err != nil {
 		return nil, err
 	}

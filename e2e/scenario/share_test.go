@@ -20,7 +20,7 @@ import (
 func TestShare(t *testing.T) {
 	t.Parallel()
 	f := start(t, "share", sampleapp.App{Replicas: 2, Canary: &sampleapp.Canary{
-		Steps: append(steps(32*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
+		Steps: append(steps(36*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
 	}})
 	f.load(200)
 

@@ -28,7 +28,10 @@ func newUninstall() *cobra.Command {
 		Long: `Delete all Canaries and wait until each has put its traffic back on stable and let go of its
 Deployment; then delete everything that install applied, the mesh's key included. Pods keep running,
 and meshed pods keep their proxies, which carry traffic as they did last, until they are restarted.
-Restart them before the mesh is installed again: they do not trust its new key.`,
+Restart them soon: they are told of no new pods. They must be restarted before the mesh is installed
+again: they do not trust its new key.
+
+Take Canaries out of Git first: Flux or Argo CD would bring them back.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), options.timeout)

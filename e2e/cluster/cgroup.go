@@ -71,19 +71,6 @@ func missingControllers(hierarchies []hierarchy) []string {
 	return missing
 }
 
-// preferPods gives a node's pods twenty times the processor share of one process outside. Each
-// compiler that runs beside the cluster would otherwise count as much as all pods of a node, and what
-// is measured would be the compilers. Where it cannot be set, pods have to share.
-func preferPods(each hierarchy, dir string) {
-	switch {
-	case !slices.Contains(each.controllers, "cpu"):
-	case each.unified:
-		_ = os.WriteFile(filepath.Join(dir, "cpu.weight"), []byte("2000"), 0o644)
-	default:
-		_ = os.WriteFile(filepath.Join(dir, "cpu.shares"), []byte("20480"), 0o644)
-	}
-}
-
 // createCgroup makes a node's root in every hierarchy. Version 1 does not inherit cpusets; version 2
 // hands controllers down only when told.
 func createCgroup(n node) error {
@@ -102,7 +89,6 @@ func createCgroup(n node) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("create the control group of %s: %w", n.name, err)
 		}
-		preferPods(each, dir)
 		if !slices.Contains(each.controllers, "cpuset") || each.unified {
 			continue
 		}

@@ -33,11 +33,11 @@ protoc:
 	@command -v protoc >/dev/null || apt-get install -qq -y --no-install-recommends protobuf-compiler
 
 $(CODEGEN):
-	go -C internal/tools/codegen build -o $@.new/ tool
+	go -C internal/tools/codegen build -trimpath -ldflags "-s -w" -o $@.new/ tool
 	mv $@.new $@
 
 $(LINT):
-	go -C internal/tools/lint build -o $@.new/ tool
+	go -C internal/tools/lint build -trimpath -ldflags "-s -w" -o $@.new/ tool
 	mv $@.new $@
 
 .PHONY: verify
@@ -47,7 +47,7 @@ verify: generate ## Fail when something generated is stale
 
 .PHONY: lint
 lint: $(LINT) ## Run the linters
-	$(LINT)/golangci-lint run ./...
+	GOFLAGS=-trimpath $(LINT)/golangci-lint run ./...
 
 # The race detector needs cgo and compiles everything once more, so it runs over Sluice itself; the
 # test bed's own tests share the builds' flags and with them the compiler's cache.

@@ -97,6 +97,7 @@ func perform(ctx context.Context, screen *screen, kind string) error {
 	if err != nil {
 		return err
 	}
+	defer s.Close()
 	screen.say("KUBECONFIG=%s", s.Cluster.Kubeconfig)
 	directory, err := os.MkdirTemp("", "sluice-demo-")
 	if err != nil {

@@ -65,6 +65,7 @@ func play(ctx context.Context, m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
+	defer s.Close()
 	root, err := binaries.Root()
 	if err != nil {
 		return 1, err

@@ -11,7 +11,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,6 +26,7 @@ import (
 	"github.com/sluice-mesh/sluice/e2e/apply"
 	"github.com/sluice-mesh/sluice/e2e/binaries"
 	"github.com/sluice-mesh/sluice/e2e/cluster"
+	"github.com/sluice-mesh/sluice/e2e/filelock"
 	"github.com/sluice-mesh/sluice/e2e/flux"
 	"github.com/sluice-mesh/sluice/e2e/monitoring"
 	"github.com/sluice-mesh/sluice/e2e/timeline"
@@ -61,16 +64,39 @@ type Stage struct {
 
 	values []string
 	// tags of the images that the chart takes, by repository.
-	tags map[string]string
+	tags   map[string]string
+	unlock func()
 }
 
-// Up sets the stage, or what is missing of it.
+// Up sets the stage, or what is missing of it. One play at a time, for each clears away what an
+// earlier one left: a second process waits until the first has closed its stage or ended.
 func Up(ctx context.Context, options Options) (*Stage, error) {
+	path := filepath.Join(os.TempDir(), "sluice-stage.lock")
+	unlock, err := filelock.Lock(ctx, path, func() {
+		_, _ = fmt.Fprintln(options.Progress, "waiting for another demo or run of the scenarios to end")
+	})
+	if err != nil {
+		return nil, fmt.Errorf("have the stage to ourselves: %w", err)
+	}
+	s := &Stage{values: options.Set, tags: map[string]string{}, unlock: func() {
+		_ = os.Remove(path) // the next one makes it again
+		unlock()
+	}}
+	if err := s.up(ctx, options); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("set the stage: %w", err)
+	}
+	return s, nil
+}
+
+// Close leaves all as it is and lets another process play.
+func (s *Stage) Close() { s.unlock() }
+
+func (s *Stage) up(ctx context.Context, options Options) error {
 	builder, err := binaries.New(options.Progress)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &Stage{values: options.Set, tags: map[string]string{}}
 	up := make(chan struct{})
 	images := &images{builder: builder, up: up, stage: s}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -88,16 +114,14 @@ func Up(ctx context.Context, options Options) (*Stage, error) {
 		if !options.Flux {
 			return nil
 		}
-		s.Flux, err = flux.Build(groupCtx, builder)
+		programs, err := flux.Build(groupCtx, builder)
+		s.Flux = programs
 		return err
 	})
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("set the stage: %w", err)
+		return err
 	}
-	if err := s.install(ctx); err != nil {
-		return nil, fmt.Errorf("set the stage: %w", err)
-	}
-	return s, nil
+	return s.install(ctx)
 }
 
 // raise brings up the cluster and connects to it.

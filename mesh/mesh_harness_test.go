@@ -7,6 +7,7 @@ package mesh_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
 	"net"
@@ -117,7 +118,7 @@ func (p *controlPlane) ownRights(t *testing.T) *rest.Config {
 	for {
 		object := &unstructured.Unstructured{}
 		err := documents.Decode(object)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)

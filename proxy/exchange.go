@@ -300,7 +300,7 @@ func (x *exchange) copyBody(writer io.Writer, controller *http.ResponseControlle
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // Only bare EOF is the whole body.
+		case err == io.EOF: // Only bare EOF is the whole body.
 			return nil, nil
 		case err != nil:
 			return err, nil

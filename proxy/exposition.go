@@ -23,7 +23,7 @@ type exposition struct {
 type label struct{ name, value string }
 
 func (e *exposition) family(name, kind, help string) {
-	fmt.Fprintf(e, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+	_, _ = fmt.Fprintf(e, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
 func (e *exposition) sample(name string, labels []label, value float64) {

@@ -185,7 +185,7 @@ func TestTheApplicationSeesThatAClientLeft(t *testing.T) {
 		<-started
 		cancel()
 	}()
-	_, err = p.caller.Client().Do(request) //nolint:bodyclose // There is none.
+	_, err = p.caller.Client().Do(request) // There is no body.
 	require.ErrorIs(t, err, context.Canceled)
 	select {
 	case <-left:

@@ -29,7 +29,8 @@ func readHello(conn net.Conn, first []byte, wait time.Duration) (offered []strin
 			return nil, errHelloRead
 		},
 	}
-	_ = tls.Server(helloConn{Conn: conn, source: source}, config).Handshake() // Fails, as told above.
+	//nolint:noctx // It reads what is there, within the connection's deadline, and fails as told above.
+	_ = tls.Server(helloConn{Conn: conn, source: source}, config).Handshake()
 	read = seen.Bytes()
 	if len(read) < len(first) {
 		read = first

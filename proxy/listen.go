@@ -54,25 +54,25 @@ func (l Listeners) close() {
 }
 
 // accept hands each connection, with where it was going, to serve until the listener is closed.
-func (p *Proxy) accept(ctx context.Context, listener net.Listener, serve func(context.Context, net.Conn, netip.AddrPort)) error {
+func (p *Proxy) accept(ctx context.Context, listener net.Listener, serve func(context.Context, net.Conn, netip.AddrPort)) {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		if err != nil {
 			// Out of descriptors or memory, most likely: wait for some to be given back.
 			p.log.Warn("cannot accept", "listener", listener.Addr().String(), "error", err)
 			select {
 			case <-ctx.Done():
-				return nil
+				return
 			case <-time.After(10 * time.Millisecond):
 			}
 			continue
 		}
 		tracked, err := p.conns.track(conn)
 		if err != nil {
-			return nil //nolint:nilerr // The proxy is closing.
+			return // The proxy is closing.
 		}
 		p.serving.Go(func() { p.serveConn(ctx, conn, tracked, serve) })
 	}

@@ -167,7 +167,7 @@ func (m *metrics) tcp(labels tcpLabels) *tcpSeries {
 }
 
 // bounded returns the series of a label set, or of other when there are too many.
-func bounded[K comparable, V any](m *metrics, all map[K]*V, labels, other K, make func() *V) *V {
+func bounded[K comparable, V any](m *metrics, all map[K]*V, labels, other K, fresh func() *V) *V {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if known, ok := all[labels]; ok {
@@ -179,7 +179,7 @@ func bounded[K comparable, V any](m *metrics, all map[K]*V, labels, other K, mak
 			return known
 		}
 	}
-	made := make()
+	made := fresh()
 	all[labels] = made
 	return made
 }

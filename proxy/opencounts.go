@@ -57,17 +57,6 @@ func (o *openCounts) change(of revision, by openCount) {
 	}
 }
 
-// total is what is open in all.
-func (o *openCounts) total() int {
-	o.mutex.Lock()
-	defer o.mutex.Unlock()
-	sum := 0
-	for _, count := range o.counts {
-		sum += count.requests + count.connections
-	}
-	return sum
-}
-
 // report lists what is open on workloads that have a split; what is not listed is zero.
 func (o *openCounts) report(snapshot *mesh.Snapshot) []*meshpb.OpenCount {
 	split := splitWorkloads(snapshot)

@@ -58,7 +58,7 @@ func (p *Proxy) copyDirection(to io.Writer, from io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // Only bare EOF is an end in good order.
+		if err == io.EOF { // Only bare EOF is an end in good order.
 			return closeWrite(to)
 		}
 		if err != nil {

@@ -124,9 +124,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if p.options.Snapshot != nil {
 		p.config.set(p.options.Snapshot)
 	}
-	failed := make(chan error, 3)
-	p.serving.Go(func() { failed <- p.accept(serveContext, p.options.Listeners.Outbound, p.serveOutbound) })
-	p.serving.Go(func() { failed <- p.accept(serveContext, p.options.Listeners.Inbound, p.serveInbound) })
+	failed := make(chan error, 1)
+	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Outbound, p.serveOutbound) })
+	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Inbound, p.serveInbound) })
 	p.serving.Go(func() { failed <- ignoreClosed(p.admin.Serve(p.options.Listeners.Admin)) })
 	for _, side := range []httpSide{p.outbound, p.inbound} {
 		p.serving.Go(func() { _ = side.server.Serve(side.handoff) }) // Ends when it is closed below.

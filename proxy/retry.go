@@ -85,7 +85,7 @@ func (a *bodyAttempt) Read(p []byte) (int, error) {
 	n, err := b.source.Read(p)
 	if err != nil {
 		b.end = err
-		if err == io.EOF && b.atEnd != nil { //nolint:errorlint // A body that ends well ends with bare EOF.
+		if err == io.EOF && b.atEnd != nil { // A body that ends well ends with bare EOF.
 			b.atEnd()
 		}
 	}

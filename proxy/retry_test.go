@@ -112,7 +112,7 @@ func TestEndedIdleConnectionsLoseNothing(t *testing.T) {
 				}
 				got, err := io.ReadAll(response.Body)
 				_ = response.Body.Close()
-				if err != nil || response.StatusCode != 200 || string(got) != body {
+				if err != nil || response.StatusCode != http.StatusOK || string(got) != body {
 					t.Errorf("request %d: status %d, error %v, %d bytes for %d", i, response.StatusCode, err, len(got), len(body))
 				}
 			}
@@ -304,7 +304,7 @@ func (r *roll) request(client *http.Client, method string, n int) error {
 	switch {
 	case err != nil:
 		return err
-	case response.StatusCode != 200:
+	case response.StatusCode != http.StatusOK:
 		return fmt.Errorf("%s: status %d: %s", method, response.StatusCode, got)
 	case string(got) != body:
 		return fmt.Errorf("%d bytes for %d", len(got), len(body))

@@ -46,8 +46,9 @@ type Event struct {
 type Effect interface{ effect() }
 
 type (
-	// SetFinalizer keeps the Canary until it was unwound; ClearFinalizer lets it go.
-	SetFinalizer   struct{}
+	// SetFinalizer keeps the Canary until it was unwound.
+	SetFinalizer struct{}
+	// ClearFinalizer lets the Canary go.
 	ClearFinalizer struct{}
 
 	// MarkTarget writes Sluice's labels on the Deployment. Hold is the run that holds it; with a

@@ -103,7 +103,7 @@ func (h *hands) applyWithoutHold(ctx context.Context, labels map[string]any, pau
 func (h *hands) owns(label string) bool {
 	for _, entry := range h.deployment.ManagedFields {
 		if entry.Manager == v1alpha1.FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" &&
-			entry.FieldsV1 != nil && strings.Contains(string(entry.FieldsV1.Raw), `"f:`+label+`"`) {
+			entry.FieldsV1 != nil && strings.Contains(entry.FieldsV1.GetRawString(), `"f:`+label+`"`) {
 			return true
 		}
 	}

@@ -69,7 +69,7 @@ func (o *observer) namespace(ctx context.Context, s *scene) error {
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("read namespace %s: %w", s.canary.Namespace, err)
 	}
-	s.NamespaceTerminating = err != nil || !namespace.DeletionTimestamp.IsZero()
+	s.NamespaceTerminating = apierrors.IsNotFound(err) || !namespace.DeletionTimestamp.IsZero()
 	return nil
 }
 

@@ -175,6 +175,6 @@ func recordedSame(revision v1alpha1.RunRevision, template corev1.PodTemplateSpec
 // revision is, is decided by comparing templates, never by a hash.
 func newHash(run string, generation int64) string {
 	sum := fnv.New32a()
-	fmt.Fprintf(sum, "%s/%d", run, generation)
+	_, _ = fmt.Fprintf(sum, "%s/%d", run, generation)
 	return rand.SafeEncodeString(fmt.Sprint(sum.Sum32()))
 }

@@ -9,6 +9,8 @@ import (
 )
 
 // GroupVersion is the group and version of every kind in this package.
+//
+//nolint:gochecknoglobals // A constant that Go cannot write as one; every API package has it.
 var GroupVersion = schema.GroupVersion{Group: "sluice.dev", Version: "v1alpha1"}
 
 // AddToScheme registers the kinds of this package.

@@ -24,6 +24,7 @@ type Source struct {
 	Interval time.Duration
 }
 
+//nolint:gochecknoglobals // Constants that Go cannot write as such.
 var (
 	gitRepository = schema.GroupVersionKind{Group: "source.toolkit.fluxcd.io", Version: "v1", Kind: "GitRepository"}
 	kustomization = schema.GroupVersionKind{Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Kind: "Kustomization"}

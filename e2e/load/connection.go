@@ -103,7 +103,7 @@ func (c *connection) exchange(q request, deadline time.Time) (res result, reusab
 	if _, err := c.reader.Peek(1); err != nil {
 		return res.failed(endClass(err, ClassReset), errors.Join(writeErr, fmt.Errorf("wait for the answer: %w", err))), false
 	}
-	resp, err := c.readHead(q.method)
+	resp, err := c.readHead(q.method) //nolint:bodyclose // The body has no connection of its own: it is read whole below.
 	if err != nil {
 		return res.failed(endClass(err, ClassTruncated), fmt.Errorf("read the head: %w", err)), false
 	}

@@ -166,7 +166,7 @@ func TestRunNobodyListens(t *testing.T) {
 // request is a failure, for GET too, and the server sees each request once.
 func TestNoRequestIsSentTwice(t *testing.T) {
 	var seen atomic.Uint64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request) {
 		if seen.Add(1)%2 == 0 {
 			panic(http.ErrAbortHandler) // closes the connection without an answer
 		}

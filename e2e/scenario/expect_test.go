@@ -5,7 +5,6 @@
 package scenario
 
 import (
-	"bytes"
 	"slices"
 
 	"github.com/stretchr/testify/require"
@@ -121,7 +120,7 @@ func (f *fixture) expectOneOwner() {
 			continue
 		}
 		set := &fieldpath.Set{}
-		require.NoError(f.t, set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)))
+		require.NoError(f.t, set.FromJSON(entry.FieldsV1.GetRawReader()))
 		name := entry.Manager + " " + string(entry.Operation)
 		for other, fields := range sets {
 			both := fields.Leaves().Intersection(set.Leaves())
@@ -146,17 +145,6 @@ func (f *fixture) generation() int64 {
 	var deployment appsv1.Deployment
 	require.NoError(f.t, f.Client.Get(f.t.Context(), f.key(), &deployment))
 	return deployment.Generation
-}
-
-// phases lists what the Canary went through in a run.
-func (r run) phases() []v1alpha1.Phase {
-	var out []v1alpha1.Phase
-	for _, phase := range r.state.Phases {
-		if phase.Run == r.name && (len(out) == 0 || out[len(out)-1] != phase.Phase) {
-			out = append(out, phase.Phase)
-		}
-	}
-	return out
 }
 
 // weights lists the weights that all proxies acknowledged in a run, each once in its order.

@@ -72,7 +72,7 @@ func (x *Index) endpointsOf(address netip.Addr, found servicePort) []mesh.Endpoi
 func (x *Index) endpointOf(slice *discoveryv1.EndpointSlice, entry discoveryv1.Endpoint, port uint16) (endpoint mesh.Endpoint, ok bool) {
 	ready := entry.Conditions.Ready == nil || *entry.Conditions.Ready
 	terminating := deref(entry.Conditions.Terminating)
-	if len(entry.Addresses) == 0 || !ready && !(terminating && deref(entry.Conditions.Serving)) {
+	if len(entry.Addresses) == 0 || !ready && (!terminating || !deref(entry.Conditions.Serving)) {
 		return mesh.Endpoint{}, false
 	}
 	address, err := netip.ParseAddr(entry.Addresses[0])

@@ -35,7 +35,7 @@ func (k *record) due(desired *v1alpha1.TrafficSplitStatus, split mesh.Split, now
 	}
 	from := k.differsSince.Add(writeInterval)
 	switch {
-	case isAcknowledged(desired) && !(isAcknowledged(&k.written) && k.written.ObservedGeneration == desired.ObservedGeneration):
+	case isAcknowledged(desired) && (!isAcknowledged(&k.written) || k.written.ObservedGeneration != desired.ObservedGeneration):
 		from = now
 	case drainChanged(&k.written, desired, split):
 		from = now

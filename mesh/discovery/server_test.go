@@ -214,7 +214,7 @@ func TestManyProxiesAcknowledgeSoon(t *testing.T) {
 			for {
 				response, err := stream.Receive()
 				if err != nil {
-					return nil //nolint:nilerr // The test ends it.
+					return nil // The test ends it.
 				}
 				_ = stream.Send(report(response.GetVersion()))
 			}

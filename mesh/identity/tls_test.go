@@ -87,7 +87,7 @@ func TestPeersProveWhoTheyAre(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			serverErr, clientErr, state := handshake(t,
+			state, serverErr, clientErr := handshake(t,
 				identity.ServerConfig(c.server, authority, authority.TrustDomain),
 				identity.ClientConfig(c.client, authority, c.expect))
 			requireError(t, c.serverErr, serverErr)
@@ -110,16 +110,16 @@ func TestServerDemandsACertificateAndBootstrapServerDoesNot(t *testing.T) {
 	own := authority.Source(t, "shop", "checkout")
 	client := identity.ClientConfig(nil, authority, authority.ID("shop", "checkout"))
 
-	serverErr, _, _ := handshake(t, identity.ServerConfig(own, authority, authority.TrustDomain), client)
+	_, serverErr, _ := handshake(t, identity.ServerConfig(own, authority, authority.TrustDomain), client)
 	requireError(t, "didn't provide a certificate", serverErr)
 
-	serverErr, clientErr, state := handshake(t, identity.BootstrapServerConfig(own, authority, authority.TrustDomain), client)
+	state, serverErr, clientErr := handshake(t, identity.BootstrapServerConfig(own, authority, authority.TrustDomain), client)
 	require.NoError(t, serverErr)
 	require.NoError(t, clientErr)
 	require.Empty(t, state.PeerCertificates)
 
 	stranger := identitytest.New(t).Source(t, "shop", "frontend")
-	serverErr, _, _ = handshake(t, identity.BootstrapServerConfig(own, authority, authority.TrustDomain),
+	_, serverErr, _ = handshake(t, identity.BootstrapServerConfig(own, authority, authority.TrustDomain),
 		identity.ClientConfig(stranger, authority, authority.ID("shop", "checkout")))
 	requireError(t, "unknown authority", serverErr)
 }
@@ -128,13 +128,13 @@ func TestOnlyTLS13(t *testing.T) {
 	authority := identitytest.New(t)
 	old := identity.ClientConfig(authority.Source(t, "shop", "frontend"), authority, authority.ID("shop", "checkout"))
 	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	serverErr, _, _ := handshake(t,
+	_, serverErr, _ := handshake(t,
 		identity.ServerConfig(authority.Source(t, "shop", "checkout"), authority, authority.TrustDomain), old)
 	requireError(t, "unsupported versions", serverErr)
 }
 
 // handshake runs both sides to their end and returns the server's view of the connection.
-func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr error, state tls.ConnectionState) {
+func handshake(t *testing.T, server, client *tls.Config) (state tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -154,7 +154,7 @@ func handshake(t *testing.T, server, client *tls.Config) (serverErr, clientErr e
 	connection := tls.Server(raw, server)
 	serverErr = connection.HandshakeContext(t.Context())
 	raw.Close()
-	return serverErr, <-done, connection.ConnectionState()
+	return connection.ConnectionState(), serverErr, <-done
 }
 
 func requireError(t *testing.T, contains string, err error) {

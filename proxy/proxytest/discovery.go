@@ -4,6 +4,7 @@ package proxytest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -134,7 +135,7 @@ func (d *Discovery) Watch(ctx context.Context, stream *connect.BidiStream[meshpb
 func (d *Discovery) receive(stream *connect.BidiStream[meshpb.WatchRequest, meshpb.WatchResponse], pod string) error {
 	for {
 		request, err := stream.Receive()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -132,13 +132,13 @@ func TestFieldOwnership(t *testing.T) {
 		if entry.Manager == v1alpha1.FieldManager && entry.Subresource == "" {
 			require.Equal(t, metav1.ManagedFieldsOperationApply, entry.Operation)
 			require.Empty(t, ours, "one entry")
-			ours = string(entry.FieldsV1.Raw)
+			ours = entry.FieldsV1.GetRawString()
 		}
 	}
 	require.JSONEq(t, `{"f:metadata":{"f:labels":{"f:sluice.dev/canary":{}}},"f:spec":{"f:paused":{}}}`, ours)
 	for _, entry := range before.ManagedFields {
 		if entry.Manager != v1alpha1.FieldManager && entry.Subresource == "" {
-			require.False(t, strings.Contains(string(entry.FieldsV1.Raw), `"f:paused"`), entry.Manager)
+			require.False(t, strings.Contains(entry.FieldsV1.GetRawString(), `"f:paused"`), entry.Manager)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("DEMO_SYNC=%s: write %s or %s", kind, syncDemo, syncFlux)
 	}
 	screen := newScreen(os.Stdout)
-	err := perform(ctx, screen, kind)
+	err := perform(ctx, screen, kind, once)
 	if !once {
 		return err
 	}
@@ -88,7 +88,7 @@ func newScreen(out *os.File) *screen {
 }
 
 // perform sets the stage, plays and tells.
-func perform(ctx context.Context, screen *screen, kind string) error {
+func perform(ctx context.Context, screen *screen, kind string, once bool) error {
 	began := time.Now()
 	s, err := stage.Up(ctx, stage.Options{
 		Progress: screen, Flux: kind == syncFlux,
@@ -111,7 +111,9 @@ func perform(ctx context.Context, screen *screen, kind string) error {
 	}
 	tale.took = time.Since(began)
 	screen.say("%s", tale)
-	screen.say("The cluster is up:  export KUBECONFIG=%s\nRemove it with:     make demo-down\n", s.Cluster.Kubeconfig)
+	if !once {
+		screen.say("The cluster is up:  export KUBECONFIG=%s\nRemove it with:     make demo-down\n", s.Cluster.Kubeconfig)
+	}
 	return tale.failure()
 }
 

@@ -45,9 +45,11 @@ verify: generate ## Fail when something generated is stale
 	@stale="$$(git status --porcelain -- $(GENERATED))"; \
 	if [ -n "$$stale" ]; then printf 'stale or uncommitted, run make generate and commit:\n%s\n' "$$stale"; git --no-pager diff -- $(GENERATED); exit 1; fi
 
+# The linter keeps findings by content but with the path of the checkout that it saw them in, where it
+# then looks for the nolint comments: each checkout has a cache of its own.
 .PHONY: lint
 lint: $(LINT) ## Run the linters
-	GOFLAGS=-trimpath $(LINT)/golangci-lint run ./...
+	GOLANGCI_LINT_CACHE="$(CURDIR)/build/lint-cache" GOFLAGS=-trimpath $(LINT)/golangci-lint run ./...
 
 # The race detector needs cgo and compiles everything once more, so it runs over Sluice itself; the
 # test bed's own tests share the builds' flags and with them the compiler's cache.

@@ -64,13 +64,22 @@ func TestDefinitionsRefuse(t *testing.T) {
 		"a weight twice": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 50}, {weight: 50}, {weight: 100}]}`,
 			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once"},
 		"last step not 100": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 5}, {weight: 50}]}`,
-			want: "spec.steps: the last step must have weight 100; append {weight: 100, hold: 10m}"},
+			want: "spec.steps: the last step must have weight spec.totalWeight, which is 100 when it is left out; append {weight: 100, hold: 10m}"},
 		"no steps": {kind: "Canary", spec: `{targetRef: {name: a}, steps: []}`,
 			want: "spec.steps"},
 		"weight 0": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 0}, {weight: 100}]}`,
 			want: "spec.steps[0].weight"},
 		"weight 101": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 101}]}`,
-			want: "spec.steps[0].weight"},
+			want: "spec.steps: the last step must have weight spec.totalWeight"},
+		"a tenth of a percent": {kind: "Canary", spec: `{targetRef: {name: a}, totalWeight: 1000, steps: [{weight: 1}, {weight: 1000}]}`},
+		"percent of another total": {kind: "Canary", spec: `{targetRef: {name: a}, totalWeight: 1000, steps: [{weight: 5}, {weight: 100}]}`,
+			want: "spec.steps: the last step must have weight spec.totalWeight"},
+		"another total without steps": {kind: "Canary", spec: `{targetRef: {name: a}, totalWeight: 1000}`,
+			want: "spec.steps: the last step must have weight spec.totalWeight"},
+		"total below 100": {kind: "Canary", spec: `{targetRef: {name: a}, totalWeight: 10, steps: [{weight: 10}]}`,
+			want: "spec.totalWeight"},
+		"total too fine": {kind: "Canary", spec: `{targetRef: {name: a}, totalWeight: 100001, steps: [{weight: 100001}]}`,
+			want: "spec.totalWeight"},
 		"success rate as a number":   {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: 95}}`},
 		"success rate as a string":   {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "99"}}`},
 		"success rate as a fraction": {kind: "Canary", spec: `{targetRef: {name: a}, gate: {successRate: "99.95"}}`},
@@ -88,9 +97,12 @@ func TestDefinitionsRefuse(t *testing.T) {
 
 		"weights of 100": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 25)},
 		"weights of 101": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 26),
-			want: "spec.revisions: weights must add up to 100"},
+			want: "spec.revisions: weights must add up to spec.totalWeight, which is 100 when it is left out"},
+		"weights of 1000": {kind: "TrafficSplit", spec: split("stable", 999, "canary", 1) + "\n  totalWeight: 1000"},
+		"weights of 100 of 1000": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 25) + "\n  totalWeight: 1000",
+			want: "spec.revisions: weights must add up to spec.totalWeight"},
 		"weights of 0": {kind: "TrafficSplit", spec: split("stable", 0, "canary", 0),
-			want: "spec.revisions: weights must add up to 100"},
+			want: "spec.revisions: weights must add up to spec.totalWeight"},
 		"unknown revision": {kind: "TrafficSplit", spec: split("stable", 75, "green", 25),
 			want: `Unsupported value: "green"`},
 	} {
@@ -142,6 +154,7 @@ spec: {targetRef: {name: a}}
 	var want map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(`
 targetRef: {apiVersion: apps/v1, kind: Deployment, name: a}
+totalWeight: 100
 steps: [{weight: 5, hold: 1m}, {weight: 25, hold: 2m}, {weight: 50, hold: 2m}, {weight: 100, hold: 10m}]
 gate: {successRate: 99, latency: {p99: 500ms}}
 rollbackWindow: 24h

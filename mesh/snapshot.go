@@ -73,7 +73,7 @@ type Split struct {
 	Revisions  []RevisionWeight `json:"revisions"`
 }
 
-// RevisionWeight is the share of one revision, in percent.
+// RevisionWeight is the share of one revision: its weight out of the sum of all.
 type RevisionWeight struct {
 	Name            string `json:"name"`
 	PodTemplateHash string `json:"podTemplateHash"`

@@ -178,6 +178,19 @@ func TestChooseRouteSharesAreTheWeights(t *testing.T) {
 	require.InDelta(t, draws*0.5, counts[revision{workload: "n/b"}], draws*0.01)
 }
 
+func TestDrawRevisionIsFinerThanAPercent(t *testing.T) {
+	split := weights("n/a", 99_950, 50)
+	random := rand.New(rand.NewPCG(3, 4))
+	const draws = 2_000_000
+	canary := 0
+	for range draws {
+		if drawRevision(&split, random.Float64).Name == "canary" {
+			canary++
+		}
+	}
+	require.InDelta(t, draws*0.0005, canary, 150, "five standard deviations are 158")
+}
+
 func TestInboundRoute(t *testing.T) {
 	inbound := func(hash string, split *mesh.Split, peers ...mesh.Endpoint) *mesh.Inbound {
 		return &mesh.Inbound{Workload: "n/a", PodTemplateHash: hash, Split: split, Peers: peers}

@@ -4,6 +4,7 @@ package rollout
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (p *planner) scaling() {
 	case !p.stableWhole():
 		p.waitForStable()
 	default:
-		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %d", canary.Ready, p.weight()))
+		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %s", canary.Ready, p.weightText(p.weight())))
 	}
 }
 
@@ -90,13 +91,13 @@ func (p *planner) shifting() {
 		p.waitForProxies()
 		return
 	}
-	p.status.Weight = p.weight()
+	p.status.Weight, p.status.TotalWeight = p.weight(), p.total()
 	if !p.seen.Split.Acknowledged {
 		p.waitForProxies()
 		return
 	}
 	p.status.StepStartedAt = stamp(p.now)
-	p.enter(v1alpha1.PhaseHolding, fmt.Sprintf("weight %d is acknowledged by %d proxies", p.status.Weight, p.seen.Split.Carrying))
+	p.enter(v1alpha1.PhaseHolding, fmt.Sprintf("weight %s is acknowledged by %d proxies", p.weightText(p.status.Weight), p.seen.Split.Carrying))
 }
 
 // holding keeps a step's weight until its gate is passed.
@@ -157,10 +158,10 @@ func (p *planner) judge() {
 	case judgement.Verdict == analysis.VerdictPass && left <= 0:
 		p.leaveStep(judgement.Reason)
 	case left > 0:
-		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %d for at least %s more; %s: %s",
-			p.status.Weight, left.Round(time.Second), judgement.Verdict, judgement.Reason))
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for at least %s more; %s: %s",
+			p.weightText(p.status.Weight), left.Round(time.Second), judgement.Verdict, judgement.Reason))
 	default:
-		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %d; %s: %s", p.status.Weight, judgement.Verdict, judgement.Reason))
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s; %s: %s", p.weightText(p.status.Weight), judgement.Verdict, judgement.Reason))
 	}
 }
 
@@ -205,15 +206,36 @@ func (p *planner) leaveStep(why string) {
 		return
 	}
 	p.status.Step++
-	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("weight %d is passed: %s", p.status.Weight, why))
+	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("weight %s is passed: %s", p.weightText(p.status.Weight), why))
 }
 
 // steps of this run. A return has one, without a gate.
 func (p *planner) steps() []v1alpha1.Step {
 	if p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn {
-		return []v1alpha1.Step{{Weight: 100}}
+		return []v1alpha1.Step{{Weight: p.total()}}
 	}
 	return p.canary.Spec.Steps
+}
+
+// total is what weights are shares of.
+func (p *planner) total() int32 { return totalOf(p.canary.Spec.TotalWeight) }
+
+// weightText is a weight for people: percent, or parts of what the Canary counts in.
+func (p *planner) weightText(weight int32) string {
+	if p.total() == v1alpha1.DefaultTotalWeight {
+		return strconv.Itoa(int(weight))
+	}
+	return fmt.Sprintf("%d of %d", weight, p.total())
+}
+
+// rescale keeps the weight in force when totalWeight was edited, rounded down: it never jumps up.
+func (p *planner) rescale() {
+	before := totalOf(p.status.TotalWeight)
+	if before == p.total() || p.status.Weight == 0 {
+		return
+	}
+	p.status.Weight = int32(int64(p.status.Weight) * int64(p.total()) / int64(before))
+	p.status.TotalWeight = p.total()
 }
 
 // weight of the current step; before the first step of an edited list, the weight that is in force.
@@ -248,17 +270,17 @@ func (p *planner) align() {
 	}
 	p.status.Step = step
 	if p.status.Phase == v1alpha1.PhaseHolding {
-		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %d", p.weight()))
+		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %s", p.weightText(p.weight())))
 	}
 }
 
 // need is how many ready pods the current step asks of the canary.
-func (p *planner) need() int32 { return needed(p.weight(), p.seen.Target.Replicas) }
+func (p *planner) need() int32 { return needed(p.weight(), p.total(), p.seen.Target.Replicas) }
 
 // sizeCanary makes the canary as large as the larger of the weight in force and the next one needs,
 // following the Deployment's replicas, which an autoscaler may move.
 func (p *planner) sizeCanary() {
-	want := max(p.need(), needed(p.status.Weight, p.seen.Target.Replicas))
+	want := max(p.need(), needed(p.status.Weight, p.total(), p.seen.Target.Replicas))
 	canary := p.canarySet()
 	switch {
 	case canary == nil:
@@ -309,7 +331,7 @@ func (p *planner) waitForPods() {
 	if canary != nil {
 		ready = canary.Ready
 	}
-	state := fmt.Sprintf("%d of %d canary pods are ready for weight %d", ready, p.need(), p.weight())
+	state := fmt.Sprintf("%d of %d canary pods are ready for weight %s", ready, p.need(), p.weightText(p.weight()))
 	deadline := p.seen.Target.ProgressDeadline
 	switch {
 	case p.since() < deadline:
@@ -348,20 +370,22 @@ func (p *planner) waitForStable() {
 func (p *planner) splitIs(weight int32) bool {
 	split := p.seen.Split
 	return split != nil && split.StableHash == p.status.Stable.PodTemplateHash &&
-		split.CanaryHash == p.status.Canary.PodTemplateHash && split.CanaryWeight == weight
+		split.CanaryHash == p.status.Canary.PodTemplateHash && split.CanaryWeight == weight &&
+		(weight == 0 || totalOf(split.TotalWeight) == p.total())
 }
 
 func (p *planner) writeSplit(weight int32) {
-	p.status.Weight = weight
+	p.status.Weight, p.status.TotalWeight = weight, p.total()
 	p.do(WriteSplit{
-		StableHash: p.status.Stable.PodTemplateHash, CanaryHash: p.status.Canary.PodTemplateHash, CanaryWeight: weight,
+		StableHash: p.status.Stable.PodTemplateHash, CanaryHash: p.status.Canary.PodTemplateHash,
+		CanaryWeight: weight, TotalWeight: p.total(),
 	})
 }
 
 // repairSplit writes a split again that somebody changed or deleted.
 func (p *planner) repairSplit() {
 	weight, canary := p.status.Weight, p.canarySet()
-	if canary == nil || canary.Ready < needed(weight, p.seen.Target.Replicas) {
+	if canary == nil || canary.Ready < needed(weight, p.total(), p.seen.Target.Replicas) {
 		weight = 0
 	}
 	p.writeSplit(weight)
@@ -369,7 +393,7 @@ func (p *planner) repairSplit() {
 }
 
 func (p *planner) waitForProxies() {
-	message := fmt.Sprintf("waiting for the proxies to acknowledge weight %d", p.status.Weight)
+	message := fmt.Sprintf("waiting for the proxies to acknowledge weight %s", p.weightText(p.status.Weight))
 	if split := p.seen.Split; split != nil && p.since() >= proxyDeadline {
 		message += fmt.Sprintf("; %d of %d have not after %s: %s", len(split.Laggards), split.Carrying,
 			p.since().Round(time.Second), strings.Join(split.Laggards, ", "))

@@ -73,10 +73,11 @@ type (
 		Ended   *time.Time
 	}
 
-	// WriteSplit shares the traffic between two revisions.
+	// WriteSplit shares the traffic between two revisions: the canary gets CanaryWeight out of
+	// TotalWeight, stable the rest.
 	WriteSplit struct {
-		StableHash, CanaryHash string
-		CanaryWeight           int32
+		StableHash, CanaryHash    string
+		CanaryWeight, TotalWeight int32
 	}
 	// DeleteSplit ends the sharing.
 	DeleteSplit struct{}

@@ -54,7 +54,8 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 // stepOf is the current step as the gate wants it.
 func stepOf(canary *v1alpha1.Canary) analysis.Step {
 	steps, i := canary.Spec.Steps, int(canary.Status.Step)
-	step := analysis.Step{Weight: canary.Status.Weight, NextWeight: 100}
+	total := canary.Status.TotalWeight
+	step := analysis.Step{Weight: percent(canary.Status.Weight, total), NextWeight: 100}
 	if canary.Status.StepStartedAt != nil {
 		step.StartedAt = canary.Status.StepStartedAt.Time
 	}
@@ -62,7 +63,7 @@ func stepOf(canary *v1alpha1.Canary) analysis.Step {
 		step.Hold = steps[i].Hold.Duration
 	}
 	if i+1 >= 0 && i+1 < len(steps) {
-		step.NextWeight = steps[i+1].Weight
+		step.NextWeight = percent(steps[i+1].Weight, total)
 	}
 	return step
 }

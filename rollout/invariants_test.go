@@ -102,12 +102,15 @@ func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
 		return
 	}
 	canary, stable := seen.set(decision.Status.Canary.ReplicaSet), seen.set(decision.Status.Stable.ReplicaSet)
-	need := needed(e.CanaryWeight, seen.Target.Replicas)
+	total := totalOf(w.canary.Spec.TotalWeight)
+	need := needed(e.CanaryWeight, total, seen.Target.Replicas)
 	switch {
 	case canary == nil || canary.Ready < need || canary.Ready == 0:
 		w.fail("weight %d is written with too few ready canary pods: %+v", e.CanaryWeight, canary)
 	case stable == nil && e.CanaryWeight > w.canary.Status.Weight:
 		w.fail("weight %d is written without stable", e.CanaryWeight)
+	case e.TotalWeight != total:
+		w.fail("weight %d is written out of %d, not of %d", e.CanaryWeight, e.TotalWeight, total)
 	case !seen.Target.Paused || !sameRelease(seen.Target.Template, canary.Template):
 		w.fail("weight %d is written for a template that is not asked for", e.CanaryWeight)
 	}
@@ -135,7 +138,7 @@ func (w *world) checkHandover(seen Observed, e GiveBackSet) {
 		w.fail("handover of a template that is not asked for")
 	case set.Ready < seen.Target.Replicas:
 		w.fail("handover of %d ready pods of %d", set.Ready, seen.Target.Replicas)
-	case seen.Split == nil || seen.Split.CanaryWeight != 100 || seen.Split.CanaryHash != set.Hash:
+	case seen.Split == nil || seen.Split.CanaryWeight != totalOf(seen.Split.TotalWeight) || seen.Split.CanaryHash != set.Hash:
 		w.fail("handover without all the traffic: %+v", seen.Split)
 	}
 }
@@ -171,7 +174,7 @@ func weightIn(split *Split, hash string) int32 {
 	case split.CanaryHash:
 		return split.CanaryWeight
 	case split.StableHash:
-		return 100 - split.CanaryWeight
+		return totalOf(split.TotalWeight) - split.CanaryWeight
 	}
 	return 0
 }

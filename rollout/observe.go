@@ -183,7 +183,7 @@ func (o *observer) trafficSplit(ctx context.Context, s *scene) error {
 		Acknowledged: split.Status.ObservedGeneration == split.Generation &&
 			split.Status.Proxies.Acknowledged == split.Status.Proxies.Carrying,
 		Laggards: split.Status.Proxies.Laggards, Carrying: split.Status.Proxies.Carrying,
-		Open: map[string]int64{},
+		Open: map[string]int64{}, TotalWeight: split.Spec.TotalWeight,
 	}
 	for _, part := range split.Spec.Revisions {
 		switch part.Name {

@@ -77,8 +77,8 @@ type Set struct {
 // Split is a TrafficSplit.
 type Split struct {
 	StableHash, CanaryHash string
-	// CanaryWeight in percent; stable has the rest.
-	CanaryWeight int32
+	// CanaryWeight out of TotalWeight; stable has the rest.
+	CanaryWeight, TotalWeight int32
 	// Acknowledged: every proxy that carries the traffic runs this very generation.
 	Acknowledged bool
 	// Laggards are those that do not, and Carrying counts all.

@@ -43,6 +43,7 @@ func newPlanner(canary *v1alpha1.Canary, seen Observed, now time.Time) *planner 
 	seen.Sets = slices.Clone(seen.Sets)
 	p := &planner{canary: canary, seen: seen, now: now, status: status, run: seen.run(status.Run)}
 	p.resume()
+	p.rescale()
 	return p
 }
 

@@ -148,11 +148,60 @@ func TestSuspendStopsEverything(t *testing.T) {
 }
 
 func TestNeeded(t *testing.T) {
-	for _, c := range []struct{ weight, replicas, want int32 }{
-		{0, 10, 0}, {1, 10, 1}, {10, 10, 1}, {11, 10, 2}, {25, 4, 1}, {50, 3, 2}, {99, 10, 10}, {100, 10, 10}, {5, 0, 0}, {5, 1, 1},
+	for _, c := range []struct{ weight, total, replicas, want int32 }{
+		{0, 100, 10, 0}, {1, 100, 10, 1}, {10, 100, 10, 1}, {11, 100, 10, 2}, {25, 100, 4, 1}, {50, 100, 3, 2},
+		{99, 100, 10, 10}, {100, 100, 10, 10}, {5, 100, 0, 0}, {5, 100, 1, 1},
+		{1, 100_000, 10, 1}, {10_000, 100_000, 10, 1}, {10_001, 100_000, 10, 2}, {100_000, 100_000, 50_000, 50_000},
 	} {
-		require.Equal(t, c.want, needed(c.weight, c.replicas), "%d %% of %d", c.weight, c.replicas)
+		require.Equal(t, c.want, needed(c.weight, c.total, c.replicas), "%d of %d with %d replicas", c.weight, c.total, c.replicas)
 	}
+}
+
+// What is carried needs no more pods than there are, and one part more would.
+func TestCarriedIsTheReverseOfNeeded(t *testing.T) {
+	for _, total := range []int32{100, 101, 1000, 100_000} {
+		for replicas := int32(1); replicas <= 60; replicas++ {
+			for ready := int32(0); ready <= replicas; ready++ {
+				weight := carried(ready, total, replicas)
+				require.LessOrEqual(t, needed(weight, total, replicas), ready)
+				if ready > 0 && ready < replicas {
+					require.Greater(t, needed(weight+1, total, replicas), ready)
+				}
+			}
+			require.Equal(t, total, carried(replicas+1, total, replicas))
+		}
+	}
+}
+
+func TestPercent(t *testing.T) {
+	for _, c := range []struct{ weight, total, want int32 }{
+		{0, 100, 0}, {5, 100, 5}, {100, 0, 100}, {1, 100_000, 1}, {1499, 100_000, 1}, {1500, 100_000, 2}, {100_000, 100_000, 100},
+	} {
+		require.Equal(t, c.want, percent(c.weight, c.total), "%d of %d", c.weight, c.total)
+	}
+}
+
+// Whoever edits totalWeight in mid-run changes no request's way upwards.
+func TestEditedTotalWeight(t *testing.T) {
+	w := holdingAt(t, 50)
+	w.canary.Spec.TotalWeight = 1000
+	w.canary.Spec.Steps = []v1alpha1.Step{testStep(3), testStep(400), testStep(1000)}
+	w.canary.Generation++
+	w.seen.Gate = judged(analysis.VerdictWait)
+	for range 5 {
+		w.reconcile(false)
+		w.seen.Split.Acknowledged = true
+	}
+	require.Empty(t, w.violation)
+	require.Equal(t, v1alpha1.PhaseHolding, w.canary.Status.Phase)
+	require.EqualValues(t, 400, w.canary.Status.Weight)
+	require.EqualValues(t, 1000, w.canary.Status.TotalWeight)
+	require.EqualValues(t, 1, w.canary.Status.Step)
+	require.EqualValues(t, 400, w.seen.Split.CanaryWeight)
+	require.EqualValues(t, 1000, w.seen.Split.TotalWeight)
+	w.seen.Gate = judged(analysis.VerdictPass)
+	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseStable })
+	require.Equal(t, "B", w.seen.serving().Template.Spec.Containers[0].Image)
 }
 
 func TestSameRelease(t *testing.T) {

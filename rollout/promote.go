@@ -28,7 +28,7 @@ func (p *planner) handOver(canary *Set) {
 	case p.retreat():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
-	case !p.splitIs(100):
+	case !p.splitIs(p.total()):
 		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}

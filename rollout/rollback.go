@@ -133,7 +133,7 @@ func (p *planner) weightOf(hash string) int32 {
 	case p.seen.Split.CanaryHash:
 		return p.seen.Split.CanaryWeight
 	case p.seen.Split.StableHash:
-		return 100 - p.seen.Split.CanaryWeight
+		return totalOf(p.seen.Split.TotalWeight) - p.seen.Split.CanaryWeight
 	}
 	return 0
 }

@@ -25,8 +25,9 @@ func (h *hands) writeSplit(ctx context.Context, e WriteSplit) error {
 		},
 		Spec: v1alpha1.TrafficSplitSpec{
 			WorkloadRef: h.canary.Spec.TargetRef, Selector: *h.deployment.Spec.Selector,
+			TotalWeight: totalOf(e.TotalWeight),
 			Revisions: []v1alpha1.RevisionWeight{
-				{Name: v1alpha1.RevisionStable, PodTemplateHash: e.StableHash, Weight: 100 - e.CanaryWeight},
+				{Name: v1alpha1.RevisionStable, PodTemplateHash: e.StableHash, Weight: totalOf(e.TotalWeight) - e.CanaryWeight},
 				{Name: v1alpha1.RevisionCanary, PodTemplateHash: e.CanaryHash, Weight: e.CanaryWeight},
 			},
 		},

@@ -123,7 +123,7 @@ func (w *world) apply(effect Effect) {
 	case RecordRun:
 		w.record(e)
 	case WriteSplit:
-		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, Open: map[string]int64{}}
+		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, TotalWeight: e.TotalWeight, Open: map[string]int64{}}
 	case DeleteSplit:
 		w.seen.Split = nil
 	default:
@@ -294,9 +294,14 @@ func (w *world) disturb() {
 	case 9:
 		if w.random.IntN(5) == 0 {
 			w.canary.Generation++
+			w.canary.Spec.TotalWeight = 0
 			w.canary.Spec.Steps = [][]v1alpha1.Step{
 				{testStep(10), testStep(50), testStep(100)}, {testStep(100)}, {testStep(20), testStep(100)},
-			}[w.random.IntN(3)]
+				{testStep(3), testStep(400), testStep(1000)},
+			}[w.random.IntN(4)]
+			if last := w.canary.Spec.Steps[len(w.canary.Spec.Steps)-1]; last.Weight == 1000 {
+				w.canary.Spec.TotalWeight = 1000
+			}
 		}
 	default:
 		w.calmTick()

@@ -42,6 +42,9 @@ type CanaryList struct {
 }
 
 // CanarySpec is what people write.
+//
+// The steps' default is in parts of 100, so who sets totalWeight writes the steps, too.
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps[size(self.steps)-1].weight == (has(self.totalWeight) ? self.totalWeight : 100)",message="spec.steps: the last step must have weight spec.totalWeight, which is 100 when it is left out; append {weight: 100, hold: 10m}"
 type CanarySpec struct {
 	// targetRef names the workload, in the same namespace, whose pod template changes are released.
 	// It never changes: make a new Canary for another workload.
@@ -54,13 +57,20 @@ type CanarySpec struct {
 	// +optional
 	ServiceRef *ServiceReference `json:"serviceRef,omitempty"`
 
+	// totalWeight is what the steps' weights are shares of, 100 to 100000: with 1000 a step of weight
+	// 1 is a tenth of a percent. The last step's weight must equal it.
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=100
+	// +kubebuilder:validation:Maximum=100000
+	// +optional
+	TotalWeight int32 `json:"totalWeight,omitempty"`
+
 	// steps are the shares of requests that the canary gets, one after the other. Weights rise from
-	// step to step and the last is 100.
+	// step to step and the last is totalWeight.
 	// +kubebuilder:default={{weight: 5, hold: "1m"}, {weight: 25, hold: "2m"}, {weight: 50, hold: "2m"}, {weight: 100, hold: "10m"}}
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
 	// +kubebuilder:validation:XValidation:rule="self.all(i, step, i == 0 || self[i-1].weight < step.weight)",message="spec.steps: weights must rise from step to step; write them in ascending order, each once"
-	// +kubebuilder:validation:XValidation:rule="self[size(self)-1].weight == 100",message="spec.steps: the last step must have weight 100; append {weight: 100, hold: 10m}"
 	// +listType=atomic
 	// +optional
 	Steps []Step `json:"steps,omitempty"`
@@ -112,20 +122,6 @@ type ServiceReference struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Name string `json:"name"`
-}
-
-// Step is one share of requests and how long it is held at least.
-type Step struct {
-	// weight is the canary's share of requests in percent.
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=100
-	// +required
-	Weight int32 `json:"weight"`
-	// hold is the least time at this weight, counted from the moment in which the proxies that carry
-	// the traffic have acknowledged it. The step lasts longer when the gate needs more evidence.
-	// +kubebuilder:default="1m"
-	// +optional
-	Hold metav1.Duration `json:"hold,omitzero"`
 }
 
 // Gate holds the objectives of a workload. Canary and stable are compared as well: a canary fails
@@ -192,9 +188,13 @@ type CanaryStatus struct {
 	// and all its weights are above the current one. Meaningful during a run.
 	// +optional
 	Step int32 `json:"step,omitempty"`
-	// weight is the canary's share of requests, in percent, as last written to the TrafficSplit.
+	// weight is the canary's share of requests, in parts of totalWeight, as last written to the
+	// TrafficSplit.
 	// +optional
 	Weight int32 `json:"weight"`
+	// totalWeight is what weight is a share of: spec.totalWeight as it was when weight was written.
+	// +optional
+	TotalWeight int32 `json:"totalWeight,omitempty"`
 	// stepStartedAt is when the current step's weight was acknowledged by all proxies.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`

@@ -102,9 +102,10 @@ type CanaryRunRecord struct {
 
 // RunEntry is one transition of a run.
 type RunEntry struct {
-	Time   metav1.Time `json:"time"`
-	Phase  Phase       `json:"phase"`
-	Weight int32       `json:"weight"`
+	Time  metav1.Time `json:"time"`
+	Phase Phase       `json:"phase"`
+	// weight of the canary in parts of the Canary's totalWeight.
+	Weight int32 `json:"weight"`
 	// message is one line that says why.
 	Message string `json:"message"`
 }

@@ -39,6 +39,8 @@ type TrafficSplitList struct {
 }
 
 // TrafficSplitSpec is the share of requests that each revision gets.
+//
+// +kubebuilder:validation:XValidation:rule="self.revisions.map(r, r.weight).sum() == (has(self.totalWeight) ? self.totalWeight : 100)",message="spec.revisions: weights must add up to spec.totalWeight, which is 100 when it is left out"
 type TrafficSplitSpec struct {
 	// workloadRef is the workload whose pods are split.
 	// +required
@@ -46,11 +48,16 @@ type TrafficSplitSpec struct {
 	// selector is the workload's own pod selector.
 	// +required
 	Selector metav1.LabelSelector `json:"selector"`
+	// totalWeight is what the revisions' weights are shares of, 100 to 100000.
+	// +kubebuilder:default=100
+	// +kubebuilder:validation:Minimum=100
+	// +kubebuilder:validation:Maximum=100000
+	// +optional
+	TotalWeight int32 `json:"totalWeight,omitempty"`
 	// revisions of the workload. Pods of the workload whose hash is not listed get no requests
 	// unless no listed revision has a ready pod.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
-	// +kubebuilder:validation:XValidation:rule="self.map(r, r.weight).sum() == 100",message="spec.revisions: weights must add up to 100"
 	// +listType=map
 	// +listMapKey=podTemplateHash
 	// +required
@@ -68,9 +75,9 @@ type RevisionWeight struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	PodTemplateHash string `json:"podTemplateHash"`
-	// weight is the share of requests in percent.
+	// weight is the share of requests, in parts of totalWeight.
 	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:validation:Maximum=100000
 	// +required
 	Weight int32 `json:"weight"`
 }

@@ -22,13 +22,42 @@ const (
 	VerdictHold Verdict = "hold"
 )
 
-// Counts are requests of one revision and how many of them were bad.
+// Cause says which rule gave a verdict, for programs; people read the reason.
+type Cause string
+
+// Causes, in the order in which the rules are asked.
+const (
+	CauseInvalid      Cause = "invalid"      // hold: the configuration cannot be judged by
+	CauseWorse        Cause = "worse"        // fail: worse than stable beyond what is tolerated
+	CauseObjective    Cause = "objective"    // fail: an objective is broken and the canary is to blame
+	CauseRange        Cause = "range"        // fail or wait: a number is out of its range
+	CauseShared       Cause = "shared"       // hold or fail: an objective is broken, but not by the canary alone
+	CauseSuspicious   Cause = "suspicious"   // hold: evidence against the canary that is not decisive
+	CauseNoData       Cause = "no-data"      // hold: no complete round for three scrapes
+	CauseEvidence     Cause = "evidence"     // pass: what would matter is ruled out
+	CauseLowEvidence  Cause = "low-evidence" // pass: the step's maximum is over, too few requests to rule it out
+	CauseInconclusive Cause = "inconclusive" // pass, hold or fail: the step's deadline is over
+	CauseClock        Cause = "clock"        // wait: the step's hold is not over
+	CauseFewRequests  Cause = "few-requests" // wait: not enough evidence yet
+	CauseUnconfirmed  Cause = "unconfirmed"  // wait: the step's weight is not acknowledged
+)
+
+// Counts are requests of one revision and how many of them were bad. An attempt counts for the
+// revision that was drawn first; one that found no endpoint of it is a request that failed.
 type Counts struct {
-	Requests uint64
-	// Errors are responses classified as failures.
-	Errors uint64
+	Requests uint64 `json:"requests,omitempty"`
+	// Errors are responses classified as failures, and requests without a response.
+	Errors uint64 `json:"errors,omitempty"`
 	// Slow are responses that took longer than the latency objective's limit.
-	Slow uint64
+	Slow uint64 `json:"slow,omitempty"`
+	// Over are the responses that took longer than each of the round's Edges.
+	Over [2]uint64 `json:"over,omitzero"`
+}
+
+// Pair are a custom metric's counters: how many there were, and how many of them were good.
+type Pair struct {
+	Total uint64 `json:"total,omitempty"`
+	Good  uint64 `json:"good,omitempty"`
 }
 
 // Round is what both revisions did between the end of the round before and End, complete: every
@@ -37,15 +66,17 @@ type Round struct {
 	End    time.Time
 	Canary Counts
 	Stable Counts
-}
-
-// Objectives are what a workload promises.
-type Objectives struct {
-	// SuccessRate is the least share of requests that succeed, in percent, above 0 and below 100.
-	SuccessRate float64
-	// LatencyQuantile of the responses, above 0 and below 1, take at most LatencyLimit.
-	LatencyQuantile float64
-	LatencyLimit    time.Duration
+	// CanaryCold and StableCold are those of them that came from pods in their WarmUp. They count for
+	// errors, but no canary fails for their latencies.
+	CanaryCold, StableCold Counts
+	// Edges of the latency histogram, beside the objective's, at which the revisions are compared;
+	// 0 where there is none. They stay as they are for a whole run.
+	Edges [2]time.Duration
+	// StablePods are stable's counts by pod, if they are known: how much the pods differ from each
+	// other says how far the counts of single pods may be trusted.
+	StablePods []Counts
+	// CanaryCustom and StableCustom are the custom metrics, in the order of Config.Custom.
+	CanaryCustom, StableCustom []Pair
 }
 
 // Step is where the run stands.
@@ -57,15 +88,36 @@ type Step struct {
 	// Weight and NextWeight are the canary's share now and after the next pass, in percent.
 	Weight     int32
 	NextWeight int32
+	// Alone: the canary is not compared with stable in this step, because its requests are chosen by
+	// what they are (a header, a cookie) and so come from other people.
+	Alone bool
+}
+
+// Value is one sample of a number that Config.Ranges bounds. A NaN is no data.
+type Value struct {
+	At     time.Time
+	Number float64
 }
 
 // Judgement is a verdict with its reason in one line.
 type Judgement struct {
 	Verdict Verdict
+	Cause   Cause
 	Reason  string
 	// Canary and Stable are the totals since the run's start.
 	Canary Counts
 	Stable Counts
+	// Evidence against the canary, by family.
+	Evidence []Evidence
+}
+
+// Evidence is how much speaks against a canary in one family of tests.
+type Evidence struct {
+	// Family is slo-errors, cmp-errors, slo-latency, cmp-latency or cmp- with a custom metric's name.
+	Family string
+	// Log10 of the e-value, and the Limit that fails the canary. An e-value of 10^x is reached by a
+	// good canary with a chance of at most 10^-x.
+	Log10, Limit float64
 }
 
 // Query asks for the rounds of one run.
@@ -84,4 +136,13 @@ type Query struct {
 // Source reads rounds. An error means that nothing is known: the caller holds, and never fails.
 type Source interface {
 	Rounds(ctx context.Context, query Query) ([]Round, error)
+}
+
+func (counts Counts) plus(more Counts) Counts {
+	return Counts{
+		Requests: counts.Requests + more.Requests,
+		Errors:   counts.Errors + more.Errors,
+		Slow:     counts.Slow + more.Slow,
+		Over:     [2]uint64{counts.Over[0] + more.Over[0], counts.Over[1] + more.Over[1]},
+	}
 }

@@ -13,9 +13,6 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// latencyQuantile is what spec.gate.latency.p99 speaks of.
-const latencyQuantile = 0.99
-
 // gateway asks the gate. An error of the source is never a failure of the canary: it is reported as
 // what is not known.
 type gateway struct {
@@ -30,7 +27,7 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	if status.Phase != v1alpha1.PhaseHolding || run == nil || run.Spec.Kind == v1alpha1.RunReturn || s.canary.Spec.Suspend {
 		return nil
 	}
-	objectives, err := objectivesOf(s.canary.Spec.Gate)
+	config, err := gateOf(s.canary.Spec)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
@@ -43,12 +40,33 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	rounds, err := source.Rounds(ctx, analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
-		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: objectives.LatencyLimit,
+		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: config.Objectives.LatencyLimit,
 	})
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	return &GateLook{Judgement: analysis.Judge(objectives, stepOf(s.canary), rounds, now)}
+	judgement, err := analysis.Judge(config, run.CreationTimestamp.Time, stepsOf(s.canary, run), rounds, now)
+	if err != nil {
+		return &GateLook{Unavailable: err.Error()}
+	}
+	return &GateLook{Judgement: judgement}
+}
+
+// stepsOf are the steps of the run so far. The record knows when each one's weight was acknowledged;
+// the current one's time in the status was moved by what stopped its clock, and the gate takes the
+// time without data off by itself.
+func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
+	current := stepOf(canary)
+	var steps []analysis.Step
+	for _, entry := range run.Record.Entries {
+		if entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) {
+			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: entry.Weight})
+		}
+	}
+	if n := len(steps); n > 0 && steps[n-1].Weight == current.Weight {
+		current.StartedAt, steps = steps[n-1].StartedAt, steps[:n-1]
+	}
+	return append(steps, current)
 }
 
 // stepOf is the current step as the gate wants it.
@@ -68,19 +86,20 @@ func stepOf(canary *v1alpha1.Canary) analysis.Step {
 	return step
 }
 
-// objectivesOf reads the gate's numbers.
-func objectivesOf(gate v1alpha1.Gate) (analysis.Objectives, error) {
-	objectives := analysis.Objectives{SuccessRate: 99, LatencyQuantile: latencyQuantile, LatencyLimit: 500 * time.Millisecond}
-	if gate.SuccessRate != nil {
+// gateOf reads the gate's numbers.
+func gateOf(spec v1alpha1.CanarySpec) (analysis.Config, error) {
+	config := analysis.Defaults()
+	config.Steps = max(1, len(spec.Steps))
+	if gate := spec.Gate; gate.SuccessRate != nil {
 		text := strings.TrimSpace(gate.SuccessRate.String())
 		rate, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			return objectives, fmt.Errorf("spec.gate.successRate: %q is not a percentage; write 99 or \"99.9\"", text)
+			return config, fmt.Errorf("spec.gate.successRate: %q is not a percentage; write 99 or \"99.9\"", text)
 		}
-		objectives.SuccessRate = rate
+		config.Objectives.SuccessRate = rate
 	}
-	if gate.Latency != nil && gate.Latency.P99.Duration > 0 {
-		objectives.LatencyLimit = gate.Latency.P99.Duration
+	if latency := spec.Gate.Latency; latency != nil && latency.P99.Duration > 0 {
+		config.Objectives.LatencyLimit = latency.P99.Duration
 	}
-	return objectives, nil
+	return config, nil
 }

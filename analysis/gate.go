@@ -25,7 +25,9 @@ type Gate struct {
 	config   Config
 	measures []measure
 	state    State
-	scratch  []float64
+	// ahead is the round that is not complete. It is no part of the state.
+	ahead   Round
+	scratch []float64
 }
 
 // Begin makes a Gate for a run that starts.
@@ -123,13 +125,19 @@ func (g *Gate) Observe(index int, value Value) {
 	}
 }
 
-// Add folds one round. A round that does not end after the one before is known already.
+// Add folds one round. A round that does not end after the one before is known already. An open one
+// stands until the next is added.
 func (g *Gate) Add(round Round) {
 	state := &g.state
 	length := round.End.Sub(state.End)
 	if length <= 0 && state.Rounds > 0 {
 		return
 	}
+	if round.Open {
+		g.ahead = round
+		return
+	}
+	g.ahead = Round{}
 	g.open()
 	seen := sighting{Round: round, length: length, inStep: g.inStep(round), cold: g.cold(round)}
 	if state.Rounds == 0 {
@@ -214,13 +222,49 @@ func (g *Gate) weigh(measure *measure, m *MeasureState, seen *sighting) {
 		terms = append(terms, starts.mixture(m.Boundaries[i].Worse, g.scratch))
 	}
 	worse := logSum(terms) - math.Log(float64(len(terms)))
-	broken := starts.mixture(m.OverBets, g.scratch)
-	if measure.custom { // one family: worse where it is compared, broken where it is not
-		worse = logMean(worse, broken)
-	}
 	growth := g.growth(seen.length)
+	if measure.custom { // one family: worse where it is compared, broken where it is not
+		broken := starts.mixture(m.OverBets, g.scratch)
+		m.Over.grow(broken, growth)
+		worse = logMean(worse, broken)
+	} else {
+		g.breaches(measure, m, seen.Round, seen.cold)
+	}
 	m.Worse.grow(worse, growth)
-	m.Over.grow(broken, growth)
+}
+
+// breaches folds the parts of a round into the evidence that the canary breaks an objective. Only the
+// canary is looked at, so this need not wait for all pods.
+func (g *Gate) breaches(measure *measure, m *MeasureState, round Round, cold bool) {
+	parts := round.Parts
+	if len(parts) == 0 {
+		parts = []Part{{At: round.End, Seen: round.Canary, Cold: round.CanaryCold}}
+	}
+	last, phi := g.state.End, m.Boundaries[0].Dispersion.factor()
+	for _, part := range parts {
+		seen := measure.boundaries[0].read(Round{Canary: part.Seen})
+		if measure.ignoresCold {
+			seen = seen.minus(measure.boundaries[0].read(Round{Canary: part.Cold}))
+		}
+		if measure.ignoresCold && cold {
+			seen = trial{}
+		}
+		betOver(m.OverBets, measure.budget, seen, phi)
+		m.Over.grow(g.state.Starts.mixture(m.OverBets, g.scratch), g.growth(part.At.Sub(last)))
+		last = part.At
+	}
+}
+
+// over is the evidence that the canary breaks an objective, with what is known of the open round.
+func (g *Gate) over(i int) float64 {
+	m := g.state.Measures[i]
+	if len(g.ahead.Parts) == 0 || g.measures[i].custom {
+		return m.Over.Capped
+	}
+	m.OverBets = clone2(m.OverBets)
+	warm := g.state.WarmFrom
+	g.breaches(&g.measures[i], &m, g.ahead, warm.IsZero() || g.state.End.Before(warm))
+	return m.Over.Capped
 }
 
 // bet on a round at one boundary of a measure.
@@ -240,7 +284,7 @@ func (g *Gate) bet(measure *measure, m *MeasureState, i int, seen *sighting) {
 	if comparable {
 		betWorse(m.Blame, comparison{tolerance: 1}, share, warm, phi)
 	}
-	if !measure.custom || !comparable || step.Weight >= 100 {
+	if measure.custom && (!comparable || step.Weight >= 100) {
 		betOver(m.OverBets, measure.budget, warm, phi)
 	}
 	cold := g.share(all, seen.inStep)

@@ -15,6 +15,8 @@ type hearing struct {
 	step StepState
 	// compared: stable has requests to compare with; else the objectives alone decide.
 	compared bool
+	// over is the evidence by measure that an objective is broken.
+	over []float64
 }
 
 // ruling is what a rule says; without a verdict it says nothing.
@@ -26,9 +28,12 @@ type ruling struct {
 
 // Judge says where the run stands. It changes nothing.
 func (g *Gate) Judge(now time.Time) Judgement {
-	judgement := Judgement{Canary: g.state.Canary, Stable: g.state.Stable, Evidence: g.evidence()}
-	h := &hearing{Gate: g, now: now, step: g.current()}
+	h := &hearing{Gate: g, now: now, step: g.current(), over: make([]float64, len(g.measures))}
 	h.compared = g.compared(h.step.Step)
+	for i := range h.over {
+		h.over[i] = g.over(i)
+	}
+	judgement := Judgement{Canary: g.state.Canary, Stable: g.state.Stable, Evidence: h.evidence()}
 	for _, rule := range []func() ruling{h.invalid, h.fails, h.ranges, h.shared, h.suspicious, h.silent, h.passes} {
 		if r := rule(); r.verdict != "" {
 			judgement.Verdict, judgement.Cause, judgement.Reason = r.verdict, r.cause, r.reason
@@ -53,14 +58,14 @@ func (g *Gate) current() StepState {
 }
 
 // evidence by family.
-func (g *Gate) evidence() []Evidence {
+func (h *hearing) evidence() []Evidence {
 	var all []Evidence
-	limit := g.config.decisive() / math.Ln10
-	for i, measure := range g.measures {
-		m := &g.state.Measures[i]
+	limit := h.config.decisive() / math.Ln10
+	for i, measure := range h.measures {
+		m := &h.state.Measures[i]
 		all = append(all, Evidence{"cmp-" + measure.name, m.Worse.Capped / math.Ln10, limit})
 		if !measure.custom {
-			all = append(all, Evidence{"slo-" + measure.name, m.Over.Capped / math.Ln10, limit})
+			all = append(all, Evidence{"slo-" + measure.name, h.over[i] / math.Ln10, limit})
 		}
 	}
 	return all
@@ -85,7 +90,7 @@ func (h *hearing) fails() ruling {
 		if m.Worse.Capped >= h.config.decisive() && (h.compared || measure.custom) {
 			return ruling{VerdictFail, CauseWorse, h.explainWorse(i)}
 		}
-		if !measure.custom && m.Over.Capped >= h.config.decisive() && h.blamed(m) {
+		if !measure.custom && h.over[i] >= h.config.decisive() && h.blamed(m) {
 			return ruling{VerdictFail, CauseObjective, h.explainBreach(i)}
 		}
 	}
@@ -117,7 +122,7 @@ func (h *hearing) ranges() ruling {
 // shared: an objective is broken, and not by the canary alone.
 func (h *hearing) shared() ruling {
 	for i, measure := range h.measures {
-		if measure.custom || h.state.Measures[i].Over.Capped < h.config.decisive() {
+		if measure.custom || h.over[i] < h.config.decisive() {
 			continue
 		}
 		if h.config.OnSharedBreach == PolicyRollback {
@@ -132,7 +137,7 @@ func (h *hearing) shared() ruling {
 func (h *hearing) suspicious() ruling {
 	for i, measure := range h.measures {
 		m := &h.state.Measures[i]
-		evidence := m.Over.Capped
+		evidence := h.over[i]
 		if h.compared || measure.custom {
 			evidence = max(evidence, m.Worse.Capped)
 		}

@@ -150,7 +150,9 @@ func (p *planner) judge() {
 		return
 	}
 	judgement := p.seen.Gate.Judgement
+	changed := p.status.Verdict == nil || p.status.Verdict.Verdict != string(judgement.Verdict)
 	p.verdict(judgement)
+	p.measurement = p.measured(judgement)
 	left := p.holdLeft()
 	switch {
 	case judgement.Verdict == analysis.VerdictFail:
@@ -163,11 +165,25 @@ func (p *planner) judge() {
 	default:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s; %s: %s", p.weightText(p.status.Weight), judgement.Verdict, judgement.Reason))
 	}
+	// A look that decided is in the entry of the transition; one that only changed the verdict gets
+	// an entry of its own.
+	if changed && p.measurement != nil {
+		p.note(fmt.Sprintf("%s: %s", judgement.Verdict, judgement.Reason))
+	}
+	p.measurement = nil
 }
 
 func (p *planner) verdict(judgement analysis.Judgement) {
 	p.status.Verdict = &v1alpha1.VerdictStatus{
 		Verdict: string(judgement.Verdict), Reason: judgement.Reason, Time: metav1.NewTime(p.now),
+		Canary: requestCounts(judgement.Canary), Stable: requestCounts(judgement.Stable),
+	}
+}
+
+// measured is a look for the record.
+func (p *planner) measured(judgement analysis.Judgement) *v1alpha1.RunMeasurement {
+	return &v1alpha1.RunMeasurement{
+		Verdict: string(judgement.Verdict), Reason: judgement.Reason, Queries: p.seen.Gate.Queries,
 		Canary: requestCounts(judgement.Canary), Stable: requestCounts(judgement.Stable),
 	}
 }

@@ -33,6 +33,8 @@ type Options struct {
 	Recorder events.EventRecorder
 	// Concurrency is how many Canaries are looked at at once; default 4.
 	Concurrency int
+	// Seal signs the heads of runs' records; without one they are chained and not signed.
+	Seal *Seal
 	// HoldWebhook serves the hold at HoldPath, for clusters without MutatingAdmissionPolicy.
 	HoldWebhook bool
 }
@@ -40,7 +42,7 @@ type Options struct {
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
-// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments/finalizers,verbs=update
@@ -59,6 +61,7 @@ type Reconciler struct {
 	clock    clock.PassiveClock
 	recorder events.EventRecorder
 	interval time.Duration
+	seal     *Seal
 }
 
 // NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
@@ -79,6 +82,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
+		seal:     options.Seal,
 	}, nil
 }
 
@@ -113,14 +117,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if decision.Standing.Reason == "" {
 		return ctrl.Result{}, fmt.Errorf("plan phase %s: nothing was decided", canary.Status.Phase)
 	}
-	hands := &hands{client: r.client, scene: seen}
+	hands := &hands{client: r.client, seal: r.seal, scene: seen}
 	if failed := hands.carryOut(ctx, decision.Effects); failed != nil {
 		return r.afterFailure(ctx, canary, failed)
 	}
 	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
-	announce(r.recorder, canary, decision.Events)
+	announce(r.recorder, canary, append(decision.Events, hands.events...))
 	return ctrl.Result{RequeueAfter: r.delay(decision.Next)}, nil
 }
 

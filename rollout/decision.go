@@ -73,6 +73,9 @@ type (
 		Ended   *time.Time
 	}
 
+	// DeleteRun removes the record of a run that ended long ago.
+	DeleteRun struct{ Name string }
+
 	// WriteSplit shares the traffic between two revisions: the canary gets CanaryWeight out of
 	// TotalWeight, stable the rest.
 	WriteSplit struct {
@@ -127,6 +130,7 @@ func (Unpause) effect()        {}
 func (ForgetTarget) effect()   {}
 func (CreateRun) effect()      {}
 func (RecordRun) effect()      {}
+func (DeleteRun) effect()      {}
 func (WriteSplit) effect()     {}
 func (DeleteSplit) effect()    {}
 func (CreateSet) effect()      {}

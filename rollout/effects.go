@@ -16,7 +16,10 @@ import (
 // so that a second effect on the same object in the same pass is fenced by the first one's result.
 type hands struct {
 	client client.Client
+	seal   *Seal
 	*scene
+	// events that came of the writes themselves.
+	events []Event
 }
 
 // carryOut does the effects in order, up to the first that fails.
@@ -45,6 +48,8 @@ func (h *hands) one(ctx context.Context, effect Effect) error {
 		return h.createRun(ctx, e)
 	case RecordRun:
 		return h.recordRun(ctx, e)
+	case DeleteRun:
+		return h.deleteRun(ctx, e)
 	case WriteSplit:
 		return h.writeSplit(ctx, e)
 	case DeleteSplit:

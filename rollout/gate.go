@@ -37,11 +37,12 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	rounds, err := source.Rounds(ctx, analysis.Query{
+	query := analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
 		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: config.Objectives.LatencyLimit,
-	})
+	}
+	rounds, err := source.Rounds(ctx, query)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
@@ -49,7 +50,16 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	return &GateLook{Judgement: judgement}
+	look := &GateLook{Judgement: judgement}
+	if explainer, ok := source.(explainer); ok {
+		look.Queries = explainer.Queries(query)
+	}
+	return look
+}
+
+// explainer is a source that can say in its own language what it asks, for the record.
+type explainer interface {
+	Queries(query analysis.Query) []string
 }
 
 // stepsOf are the steps of the run so far. The record knows when each one's weight was acknowledged;
@@ -58,8 +68,9 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
 	current := stepOf(canary)
 	var steps []analysis.Step
-	for _, entry := range run.Record.Entries {
-		if entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) {
+	for i, entry := range run.Record.Entries {
+		begins := i == 0 || run.Record.Entries[i-1].Phase != v1alpha1.PhaseHolding
+		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) {
 			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: entry.Weight})
 		}
 	}

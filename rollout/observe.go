@@ -49,7 +49,7 @@ type observer struct {
 func (o *observer) observe(ctx context.Context, canary *v1alpha1.Canary) (*scene, error) {
 	s := &scene{canary: canary, sets: map[string]*appsv1.ReplicaSet{}}
 	for _, look := range []func(context.Context, *scene) error{
-		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.starvation,
+		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.source, o.starvation,
 	} {
 		if err := look(ctx, s); err != nil {
 			return nil, err
@@ -208,6 +208,22 @@ func (o *observer) runs(ctx context.Context, s *scene) error {
 	slices.SortFunc(s.Runs, func(a, b v1alpha1.CanaryRun) int {
 		return cmp.Compare(runNumber(s.canary.Name, b.Name), runNumber(s.canary.Name, a.Name))
 	})
+	return nil
+}
+
+// source matters to a run that is about to begin.
+func (o *observer) source(ctx context.Context, s *scene) error {
+	phase := s.canary.Status.Phase
+	if s.deployment == nil || !s.Target.Paused || phase != v1alpha1.PhaseStable && phase != "" {
+		return nil
+	}
+	source, err := SourceOf(ctx, o.reader, s.deployment)
+	if err != nil {
+		return fmt.Errorf("find the source of deployment %s: %w", s.deployment.Name, err)
+	}
+	if source != nil {
+		s.Source = &source.RunSource
+	}
 	return nil
 }
 

@@ -28,6 +28,8 @@ type Observed struct {
 	Runs []v1alpha1.CanaryRun
 	// Gate is the look at the metrics; nil when no gate was due.
 	Gate *GateLook
+	// Source is where the target's template came from; nil when nobody says so or none was needed.
+	Source *v1alpha1.RunSource
 	// Starved says why pods of the canary were not made or not scheduled; empty when they were.
 	Starved string
 }
@@ -91,6 +93,8 @@ type Split struct {
 // GateLook is what a look at the metrics gave: a judgement, or the reason why nothing is known.
 type GateLook struct {
 	Judgement analysis.Judgement
+	// Queries that were asked, as the source writes them.
+	Queries []string
 	// Unavailable is why there is no judgement; empty when there is one.
 	Unavailable string
 }

@@ -33,6 +33,8 @@ type planner struct {
 	run      *v1alpha1.CanaryRun
 	decision Decision
 	record   RecordRun
+	// measurement goes into the next entry of the record.
+	measurement *v1alpha1.RunMeasurement
 }
 
 func newPlanner(canary *v1alpha1.Canary, seen Observed, now time.Time) *planner {
@@ -104,6 +106,9 @@ func (p *planner) phase() {
 
 // conclude completes the Decision from what the phase left.
 func (p *planner) conclude() Decision {
+	if p.status.Phase == v1alpha1.PhaseStable && p.decision.Standing.Ready == metav1.ConditionTrue {
+		p.prune()
+	}
 	if len(p.record.Entries) > 0 || p.record.Outcome != "" {
 		p.do(p.record)
 	}
@@ -179,7 +184,9 @@ func (p *planner) append(message string, enters bool) {
 	p.record.Run = p.status.Run
 	p.record.Entries = append(p.record.Entries, Entry{Enters: enters, RunEntry: v1alpha1.RunEntry{
 		Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Message: message,
+		Measurement: p.measurement,
 	}})
+	p.measurement = nil
 }
 
 // decideOutcome writes down how the run will end; end also closes the record.

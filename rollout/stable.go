@@ -262,7 +262,9 @@ func (p *planner) begin(stable *Set) {
 // canary; a second one would be passed over by the Deployment controller.
 func (p *planner) runSpec(stable *Set, kind v1alpha1.RunKind) (v1alpha1.CanaryRunSpec, error) {
 	t := p.seen.Target
-	spec := v1alpha1.CanaryRunSpec{Canary: p.canary.Name, TargetRef: p.canary.Spec.TargetRef, Kind: kind}
+	spec := v1alpha1.CanaryRunSpec{
+		Canary: p.canary.Name, TargetRef: p.canary.Spec.TargetRef, Kind: kind, Source: p.seen.Source, Previous: p.previous(),
+	}
 	var err error
 	if spec.Stable, err = revisionOf(stable.Name, stable.Hash, stable.Template); err != nil {
 		return spec, err
@@ -312,6 +314,15 @@ func (p *planner) unfinished(template corev1.PodTemplateSpec) *v1alpha1.CanaryRu
 		return nil
 	}
 	return &p.seen.Runs[0]
+}
+
+// previous ties a new run to the record of the one before.
+func (p *planner) previous() *v1alpha1.RunLink {
+	if len(p.seen.Runs) == 0 || p.seen.Runs[0].Record.Head == nil {
+		return nil
+	}
+	last := &p.seen.Runs[0]
+	return &v1alpha1.RunLink{Run: last.Name, Number: last.Record.Head.Number, Hash: last.Record.Head.Hash}
 }
 
 func (p *planner) nextRun() string {

@@ -122,6 +122,8 @@ func (w *world) apply(effect Effect) {
 		w.seen.Runs = append([]v1alpha1.CanaryRun{{ObjectMeta: metav1.ObjectMeta{Name: e.Name}, Spec: e.Spec}}, w.seen.Runs...)
 	case RecordRun:
 		w.record(e)
+	case DeleteRun:
+		w.seen.Runs = slices.DeleteFunc(w.seen.Runs, func(run v1alpha1.CanaryRun) bool { return run.Name == e.Name })
 	case WriteSplit:
 		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, TotalWeight: e.TotalWeight, Open: map[string]int64{}}
 	case DeleteSplit:
@@ -136,12 +138,8 @@ func (w *world) record(e RecordRun) {
 	if run == nil {
 		return
 	}
-	appendEntries(&run.Record, e.Entries, e.Ended != nil)
-	if run.Record.Outcome == "" {
-		run.Record.Outcome = e.Outcome
-	}
-	if e.Ended != nil && run.Record.EndedAt == nil {
-		run.Record.EndedAt = stamp(*e.Ended)
+	if err := appendEntries(run, e); err != nil {
+		w.fail("record %s: %v", e.Run, err)
 	}
 }
 

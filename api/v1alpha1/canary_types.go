@@ -91,6 +91,10 @@ type CanarySpec struct {
 	// +optional
 	Drain *metav1.Duration `json:"drain,omitempty"`
 
+	// history bounds the records of runs that are kept.
+	// +optional
+	History *History `json:"history,omitempty"`
+
 	// suspend stops the controller from acting on this Canary: weights and pods stay as they are.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`

@@ -26,6 +26,10 @@ const (
 	LabelInject = "sluice.dev/inject"
 	// AnnotationWorkload is on an injected pod: the namespace-local name of its workload.
 	AnnotationWorkload = "sluice.dev/workload"
+	// AnnotationSourceRevision on a workload says which revision of its source it is at, for those who
+	// apply without Flux or Argo CD, and AnnotationSourceAuthor who made it.
+	AnnotationSourceRevision = "sluice.dev/source-revision"
+	AnnotationSourceAuthor   = "sluice.dev/source-author"
 	// FinalizerCanary keeps a Canary until its traffic is back on stable and its hold is released.
 	FinalizerCanary = "sluice.dev/canary"
 )

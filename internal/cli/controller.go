@@ -78,10 +78,15 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	seal, err := o.seal(ctx, config)
+	if err != nil {
+		return err
+	}
 	err = rollout.Register(made, rollout.Options{
 		Interval:    o.interval,
 		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return source, nil },
 		HoldWebhook: o.hold == "webhook",
+		Seal:        seal,
 	})
 	if err != nil {
 		return err
@@ -90,6 +95,19 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("run the controller: %w", err)
 	}
 	return nil
+}
+
+// seal loads what the records of runs are signed with. Its client reads past any cache.
+func (o *controllerOptions) seal(ctx context.Context, config *rest.Config) (*rollout.Seal, error) {
+	writer, err := client.New(config, client.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	seal, err := rollout.LoadSeal(ctx, writer, o.namespace)
+	if err != nil {
+		return nil, fmt.Errorf("load the key of the records: %w", err)
+	}
+	return seal, nil
 }
 
 // manager makes the manager and, when the hold is a webhook, what the API server needs to call it.

@@ -22,7 +22,7 @@ func Origin(run *v1alpha1.CanaryRun) (string, error) {
 
 // Append adds an entry to a record: its number, digest and hash are worked out here.
 func Append(run *v1alpha1.CanaryRun, entry v1alpha1.RunEntry) error {
-	previous, number, err := tail(run)
+	previous, number, err := last(run)
 	if err != nil {
 		return err
 	}
@@ -37,10 +37,10 @@ func Append(run *v1alpha1.CanaryRun, entry v1alpha1.RunEntry) error {
 	return nil
 }
 
-func tail(run *v1alpha1.CanaryRun) (string, int32, error) {
+func last(run *v1alpha1.CanaryRun) (string, int32, error) {
 	if count := len(run.Record.Entries); count > 0 {
-		last := run.Record.Entries[count-1]
-		return last.Hash, last.Number, nil
+		entry := run.Record.Entries[count-1]
+		return entry.Hash, entry.Number, nil
 	}
 	origin, err := Origin(run)
 	return origin, 0, err

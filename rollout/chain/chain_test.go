@@ -116,24 +116,32 @@ func TestTamperingIsFound(t *testing.T) {
 		"source": func(r *v1alpha1.CanaryRun) {
 			r.Spec.Source = &v1alpha1.RunSource{Tool: "Flux", Revision: "main@sha1:1"}
 		},
-		"previous":          func(r *v1alpha1.CanaryRun) { r.Spec.Previous = &v1alpha1.RunLink{Run: "app-2", Number: 1, Hash: "x"} },
-		"outcome":           func(r *v1alpha1.CanaryRun) { r.Record.Outcome = v1alpha1.OutcomePromoted },
-		"ended":             func(r *v1alpha1.CanaryRun) { ended := at(10); r.Record.EndedAt = &ended },
-		"time":              func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Time = at(5) },
-		"phase":             func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Phase = v1alpha1.PhaseScaling },
-		"weight":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Weight = 50 },
-		"message":           func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Message += " " },
-		"verdict":           func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Measurement.Verdict = "pass" },
-		"query":             func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Measurement.Queries[0] = "down" },
-		"digest":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Digest = r.Record.Entries[3].Digest },
-		"hook":              func(r *v1alpha1.CanaryRun) { r.Record.Entries[3].Hook.Code = 500 },
-		"approver":          func(r *v1alpha1.CanaryRun) { r.Record.Entries[4].Approval.Username = "eve" },
-		"request":           func(r *v1alpha1.CanaryRun) { r.Record.Entries[5].Request = nil },
-		"entry's outcome":   func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Outcome = "" },
-		"number":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Number++ },
-		"hash":              func(r *v1alpha1.CanaryRun) { r.Record.Entries[7].Hash = r.Record.Entries[6].Hash },
-		"dropped quietly":   func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Measurement = nil },
-		"folded quietly":    func(r *v1alpha1.CanaryRun) { require.NoError(t, chain.Shrink(r, 7, chain.MaxBytes)) },
+		"previous":        func(r *v1alpha1.CanaryRun) { r.Spec.Previous = &v1alpha1.RunLink{Run: "app-2", Number: 1, Hash: "x"} },
+		"outcome":         func(r *v1alpha1.CanaryRun) { r.Record.Outcome = v1alpha1.OutcomePromoted },
+		"ended":           func(r *v1alpha1.CanaryRun) { ended := at(10); r.Record.EndedAt = &ended },
+		"time":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Time = at(5) },
+		"phase":           func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Phase = v1alpha1.PhaseScaling },
+		"weight":          func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Weight = 50 },
+		"message":         func(r *v1alpha1.CanaryRun) { r.Record.Entries[1].Message += " " },
+		"verdict":         func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Measurement.Verdict = "pass" },
+		"query":           func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Measurement.Queries[0] = "down" },
+		"digest":          func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Digest = r.Record.Entries[3].Digest },
+		"hook":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[3].Hook.Code = 500 },
+		"approver":        func(r *v1alpha1.CanaryRun) { r.Record.Entries[4].Approval.Username = "eve" },
+		"request":         func(r *v1alpha1.CanaryRun) { r.Record.Entries[5].Request = nil },
+		"entry's outcome": func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Outcome = "" },
+		"number":          func(r *v1alpha1.CanaryRun) { r.Record.Entries[6].Number++ },
+		"hash":            func(r *v1alpha1.CanaryRun) { r.Record.Entries[7].Hash = r.Record.Entries[6].Hash },
+		"dropped quietly": func(r *v1alpha1.CanaryRun) { r.Record.Entries[2].Measurement = nil },
+		"folded quietly": func(r *v1alpha1.CanaryRun) {
+			for i := range 12 {
+				require.NoError(t, chain.Append(r, v1alpha1.RunEntry{Time: at(20 + i), Phase: v1alpha1.PhaseRejected, Message: "held"}))
+			}
+			require.NoError(t, chain.Sign(r, key))
+			require.NoError(t, errors.Join(chain.Verify(r), chain.CheckHead(r, keys())))
+			require.NoError(t, chain.Shrink(r, 19, chain.MaxBytes))
+			require.Len(t, r.Record.Entries, 19)
+		},
 		"head's number":     func(r *v1alpha1.CanaryRun) { r.Record.Head.Number-- },
 		"head's summarised": func(r *v1alpha1.CanaryRun) { r.Record.Head.Summarised++ },
 		"signature":         func(r *v1alpha1.CanaryRun) { r.Record.Head.Signature = "AAAA" },

@@ -19,14 +19,14 @@ const (
 // first; their digests stay, so that the chain holds. Then the oldest entries that nobody asked for
 // are folded, two into one.
 func Shrink(run *v1alpha1.CanaryRun, entries, bytes int) error {
-	for len(run.Record.Entries) > entries && fold(&run.Record) {
+	for len(run.Record.Entries) > entries && foldAny(&run.Record) {
 	}
 	for {
 		size, err := sizeOf(run)
 		if err != nil || size <= bytes {
 			return err
 		}
-		if !drop(&run.Record, size-bytes) && !fold(&run.Record) {
+		if !drop(&run.Record, size-bytes) && !foldAny(&run.Record) {
 			return nil
 		}
 	}
@@ -59,11 +59,30 @@ func drop(record *v1alpha1.CanaryRunRecord, bytes int) bool {
 	return dropped
 }
 
+// tail is how many of the newest entries are never folded: a controller that died recognises by them
+// what it has written.
+const tail = 10
+
+// foldAny folds looks and answers first, because the gate reads from the transitions when each step
+// began; then what nobody asked for; then what somebody did, but never what decided the outcome.
+func foldAny(record *v1alpha1.CanaryRunRecord) bool {
+	for _, may := range []func(*v1alpha1.RunEntry) bool{
+		func(entry *v1alpha1.RunEntry) bool { return entry.Digest != "" || entry.Folded > 0 },
+		func(entry *v1alpha1.RunEntry) bool { return entry.Request == nil && entry.Approval == nil },
+		func(*v1alpha1.RunEntry) bool { return true },
+	} {
+		if fold(record, may) {
+			return true
+		}
+	}
+	return false
+}
+
 // fold joins the oldest two neighbours that may be; the first entry, which says what began, stays.
-func fold(record *v1alpha1.CanaryRunRecord) bool {
-	for i := 1; i+1 < len(record.Entries); i++ {
+func fold(record *v1alpha1.CanaryRunRecord, may func(*v1alpha1.RunEntry) bool) bool {
+	for i := 1; i+1 < len(record.Entries)-tail; i++ {
 		older, newer := &record.Entries[i], &record.Entries[i+1]
-		if !foldable(older) || !foldable(newer) {
+		if older.Outcome != "" || newer.Outcome != "" || !may(older) || !may(newer) {
 			continue
 		}
 		folded := max(older.Folded, 1) + max(newer.Folded, 1)
@@ -75,11 +94,6 @@ func fold(record *v1alpha1.CanaryRunRecord) bool {
 		return true
 	}
 	return false
-}
-
-// foldable: it tells of nothing that a person did and of no decision.
-func foldable(entry *v1alpha1.RunEntry) bool {
-	return entry.Request == nil && entry.Approval == nil && entry.Outcome == ""
 }
 
 // Summarised counts the entries of which something was dropped, and those that were folded away.

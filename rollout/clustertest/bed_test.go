@@ -62,13 +62,45 @@ var prepared = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
+	system := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "sluice-system"}}
+	if err := c.Create(ctx, system); err != nil {
+		return err
+	}
 	for _, file := range []string{"webhook/hold-policy.yaml", "webhook/unpause-warning.yaml", "webhook/ownership-policy.yaml", "rbac/sluice-controller.yaml"} {
 		if err := installManifest(ctx, c, "../../config/"+file); err != nil {
 			return fmt.Errorf("install %s: %w", file, err)
 		}
 	}
-	return bind(ctx, c, "sluice-controller", controllerUser)
+	if err := bind(ctx, c, "sluice-controller", controllerUser); err != nil {
+		return err
+	}
+	if err := bindInSystem(ctx, c, "sluice-controller", controllerUser); err != nil {
+		return err
+	}
+	own, err := client.New(as(controllerUser), client.Options{Scheme: scheme()})
+	if err != nil {
+		return err
+	}
+	// Twice: the second finds what the first has made.
+	for range 2 {
+		if seal, err = rollout.LoadSeal(ctx, own, "sluice-system"); err != nil {
+			return err
+		}
+	}
+	return nil
 })
+
+// seal signs the records of every test's controller.
+var seal *rollout.Seal
+
+// bindInSystem binds the Role of the same name in the controller's own namespace.
+func bindInSystem(ctx context.Context, c client.Client, role, user string) error {
+	return c.Create(ctx, &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "sluice-system", Name: role},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
+	})
+}
 
 // controllerUser is the account that the controller runs as, so that every test is a test of its role.
 const controllerUser = "system:serviceaccount:sluice-system:sluice-controller"
@@ -194,7 +226,7 @@ func (b *bed) start() {
 	b.Helper()
 	b.stop = b.runManager(as(controllerUser), func(mgr ctrl.Manager) error {
 		return rollout.Register(mgr, rollout.Options{
-			Interval: interval, SourceTimeout: time.Second,
+			Interval: interval, SourceTimeout: time.Second, Seal: seal,
 			Source: func(*v1alpha1.Canary) (analysis.Source, error) { return b.gate, nil },
 		})
 	})

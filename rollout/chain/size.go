@@ -66,9 +66,10 @@ const tail = 10
 // foldAny folds looks and answers first, because the gate reads from the transitions when each step
 // began; then what nobody asked for; then what somebody did, but never what decided the outcome.
 func foldAny(record *v1alpha1.CanaryRunRecord) bool {
+	unasked := func(entry *v1alpha1.RunEntry) bool { return entry.Request == nil && entry.Approval == nil }
 	for _, may := range []func(*v1alpha1.RunEntry) bool{
-		func(entry *v1alpha1.RunEntry) bool { return entry.Digest != "" || entry.Folded > 0 },
-		func(entry *v1alpha1.RunEntry) bool { return entry.Request == nil && entry.Approval == nil },
+		func(entry *v1alpha1.RunEntry) bool { return unasked(entry) && (entry.Digest != "" || entry.Folded > 0) },
+		unasked,
 		func(*v1alpha1.RunEntry) bool { return true },
 	} {
 		if fold(record, may) {

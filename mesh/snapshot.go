@@ -71,6 +71,27 @@ type Split struct {
 	// Generation is that of the TrafficSplit.
 	Generation int64            `json:"generation"`
 	Revisions  []RevisionWeight `json:"revisions"`
+	// Matches: requests that match any of these go to the canary whatever the weights.
+	Matches []RequestMatch `json:"matches,omitempty"`
+	// Mirror has requests to other revisions copied to the canary.
+	Mirror *Mirror `json:"mirror,omitempty"`
+	// Stickiness keeps a user at one revision.
+	Stickiness *Stickiness `json:"stickiness,omitempty"`
+}
+
+// Mirror says which requests are copied.
+type Mirror struct {
+	Percent uint32 `json:"percent"`
+	// AllowUnsafe: also those whose method may change something.
+	AllowUnsafe bool `json:"allowUnsafe,omitempty"`
+}
+
+// Stickiness says by what users are told apart: a header or a cookie.
+type Stickiness struct {
+	Header string `json:"header,omitempty"`
+	Cookie string `json:"cookie,omitempty"`
+	// CookieMaxAge in seconds.
+	CookieMaxAge int64 `json:"cookieMaxAge,omitempty"`
 }
 
 // RevisionWeight is the share of one revision: its weight out of the sum of all.

@@ -62,6 +62,17 @@ type TrafficSplitSpec struct {
 	// +listMapKey=podTemplateHash
 	// +required
 	Revisions []RevisionWeight `json:"revisions"`
+	// matches: requests that match any of these go to the canary whatever the weights.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Matches []RequestMatch `json:"matches,omitempty"`
+	// mirror has requests that stable serves copied to the canary.
+	// +optional
+	Mirror *Mirror `json:"mirror,omitempty"`
+	// stickiness keeps a user at one revision.
+	// +optional
+	Stickiness *Stickiness `json:"stickiness,omitempty"`
 }
 
 // RevisionWeight is one revision's share.

@@ -159,18 +159,6 @@ func (x *Index) addSplits(list []*v1alpha1.TrafficSplit) {
 	}
 }
 
-func toSplit(workload string, object *v1alpha1.TrafficSplit) mesh.Split {
-	made := mesh.Split{Workload: workload, Generation: object.Generation}
-	for _, revision := range object.Spec.Revisions {
-		made.Revisions = append(made.Revisions, mesh.RevisionWeight{
-			Name:            revision.Name,
-			PodTemplateHash: revision.PodTemplateHash,
-			Weight:          uint32(max(0, revision.Weight)),
-		})
-	}
-	return made
-}
-
 // Splits returns the TrafficSplits in force, by "namespace/name" of their workload.
 func (x *Index) Splits() map[string]*v1alpha1.TrafficSplit {
 	list := make(map[string]*v1alpha1.TrafficSplit, len(x.splits))

@@ -15,7 +15,7 @@ import (
 const (
 	// writeInterval is the least time between two writes of one status.
 	writeInterval = 200 * time.Millisecond
-	// openInterval is that when only counts of revisions have changed that get requests anyway.
+	// openInterval is that when only counts have changed of what gets requests anyway.
 	openInterval = 5 * time.Second
 )
 
@@ -56,7 +56,7 @@ func drainChanged(written, desired *v1alpha1.TrafficSplitStatus, split mesh.Spli
 
 func onlyOpenChanged(written, desired *v1alpha1.TrafficSplitStatus) bool {
 	same := *desired
-	same.Revisions = written.Revisions
+	same.Revisions, same.Unsplit = written.Revisions, written.Unsplit
 	return equality.Semantic.DeepEqual(written, &same)
 }
 

@@ -32,6 +32,9 @@ type registry struct {
 	destinations map[string]*shared
 	streams      map[string]*stream // by pod
 	departed     map[string]departed
+	// unsplit is how many requests came to each pod without a split, by workload and pod. What a pod
+	// has reported stays when it goes, and is forgotten with the split.
+	unsplit map[string]map[string]int64
 }
 
 // shared is a destination as all its subscribers see it.
@@ -64,6 +67,7 @@ func newRegistry(now func() time.Time) *registry {
 		destinations: map[string]*shared{},
 		streams:      map[string]*stream{},
 		departed:     map[string]departed{},
+		unsplit:      map[string]map[string]int64{},
 	}
 }
 
@@ -94,6 +98,7 @@ func (r *registry) publish(index *Index) {
 			stream.wakeUp()
 		}
 	}
+	maps.DeleteFunc(r.unsplit, func(workload string, _ map[string]int64) bool { return index.splits[workload] == nil })
 	close(r.published)
 	r.published = make(chan struct{})
 	r.statusChanged()
@@ -207,11 +212,36 @@ func (r *registry) report(stream *stream, report *meshpb.Report) {
 	defer r.mu.Unlock()
 	stream.reported = min(report.GetVersion(), stream.version)
 	stream.open = readOpen(report.GetOpen())
+	r.countUnsplit(stream, toCount(report.GetUnsplit()))
 	if r.streams[stream.pod] == stream && stream.reported > 0 {
 		// A proxy subscribes before it reports: from here on the stream speaks for it.
 		delete(r.departed, stream.pod)
 	}
 	r.statusChanged()
+}
+
+// countUnsplit keeps the most that a pod has reported: its proxy may have begun anew.
+func (r *registry) countUnsplit(stream *stream, count int64) {
+	if count == 0 || r.index == nil || stream.inbound == nil || r.index.splits[stream.inbound.Workload] == nil {
+		return
+	}
+	pods := r.unsplit[stream.inbound.Workload]
+	if pods == nil {
+		pods = map[string]int64{}
+		r.unsplit[stream.inbound.Workload] = pods
+	}
+	pods[stream.pod] = max(pods[stream.pod], count)
+}
+
+// unsplitRequests is how many requests came to a workload without a split since it has had one.
+func (r *registry) unsplitRequests(workload string) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sum := int64(0)
+	for _, count := range r.unsplit[workload] {
+		sum += count
+	}
+	return sum
 }
 
 // next returns the next response of a stream: all that has changed since the last one, nil when
@@ -252,7 +282,7 @@ func sameWorkloads(before, after *Index) map[string]bool {
 	same := make(map[string]bool, len(after.workloads))
 	for workload, pods := range after.workloads {
 		old, fresh := before.splits[workload], after.splits[workload]
-		equalSplit := old == nil && fresh == nil || old != nil && fresh != nil && equalSplits(old.Split, fresh.Split)
+		equalSplit := old == nil && fresh == nil || old != nil && fresh != nil && old.Equal(fresh.Split)
 		same[workload] = equalSplit && slices.EqualFunc(pods, before.workloads[workload], equalPods)
 	}
 	return same
@@ -289,15 +319,11 @@ func lookUp(index *Index, text string) *mesh.Destination {
 func equalDestinations(a, b *mesh.Destination) bool {
 	return a.Address == b.Address && a.Unknown == b.Unknown && a.PodAddress == b.PodAddress &&
 		a.Service == b.Service && a.Protocol == b.Protocol &&
-		slices.Equal(a.Endpoints, b.Endpoints) && slices.EqualFunc(a.Splits, b.Splits, equalSplits)
+		slices.Equal(a.Endpoints, b.Endpoints) && slices.EqualFunc(a.Splits, b.Splits, mesh.Split.Equal)
 }
 
 func equalInbounds(a, b *mesh.Inbound) bool {
 	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash &&
-		slices.EqualFunc(inboundSplits(a), inboundSplits(b), equalSplits) &&
+		slices.EqualFunc(inboundSplits(a), inboundSplits(b), mesh.Split.Equal) &&
 		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols)
-}
-
-func equalSplits(a, b mesh.Split) bool {
-	return a.Workload == b.Workload && a.Generation == b.Generation && slices.Equal(a.Revisions, b.Revisions)
 }

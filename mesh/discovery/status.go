@@ -110,6 +110,8 @@ func (w *statusWriter) writeOne(ctx context.Context, split *split) time.Duration
 	now := w.now()
 	desired := desiredStatus(known.written, split.Generation, counts, now)
 	desired.Revisions = openOn(split.Split, carriers)
+	// A control plane that has begun anew does not know what the pods that are gone had reported.
+	desired.Unsplit = max(desired.Unsplit, w.registry.unsplitRequests(split.Workload))
 	if isAcknowledged(&desired) {
 		known.settled = split.Generation
 	}

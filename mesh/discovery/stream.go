@@ -65,7 +65,7 @@ func (t *told) tell(splits []mesh.Split, version uint64) {
 	fresh := make([]toldSplit, 0, len(splits))
 	for _, split := range splits {
 		entry := toldSplit{split: split, version: version}
-		if before, ok := t.of(split.Workload); ok && equalSplits(before.split, split) {
+		if before, ok := t.of(split.Workload); ok && before.split.Equal(split) {
 			entry.version = before.version
 		}
 		fresh = append(fresh, entry)
@@ -86,7 +86,7 @@ func (t *told) of(workload string) (toldSplit, bool) {
 // here. Splits are compared whole: one that was deleted and made anew begins its generations anew.
 func (t *told) runs(split mesh.Split, reported uint64) bool {
 	entry, ok := t.of(split.Workload)
-	return ok && equalSplits(entry.split, split) && entry.version <= reported
+	return ok && entry.split.Equal(split) && entry.version <= reported
 }
 
 // inboundSplits returns an inbound's split as a list.

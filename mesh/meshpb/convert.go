@@ -126,6 +126,9 @@ func toEndpoint(message *Endpoint) mesh.Endpoint {
 
 func fromSplit(split mesh.Split) *Split {
 	return &Split{
+		Matches:    convert(split.Matches, fromMatch),
+		Mirror:     fromMirror(split.Mirror),
+		Stickiness: fromStickiness(split.Stickiness),
 		Workload:   split.Workload,
 		Generation: split.Generation,
 		Revisions: convert(split.Revisions, func(revision mesh.RevisionWeight) *RevisionWeight {
@@ -140,6 +143,9 @@ func fromSplit(split mesh.Split) *Split {
 
 func toSplit(message *Split) mesh.Split {
 	return mesh.Split{
+		Matches:    convert(message.GetMatches(), toMatch),
+		Mirror:     toMirror(message.GetMirror()),
+		Stickiness: toStickiness(message.GetStickiness()),
 		Workload:   message.GetWorkload(),
 		Generation: message.GetGeneration(),
 		Revisions: convert(message.GetRevisions(), func(revision *RevisionWeight) mesh.RevisionWeight {

@@ -18,6 +18,23 @@ func TestDestinationRoundTrip(t *testing.T) {
 			{Name: "stable", PodTemplateHash: "aaa", Weight: 75},
 			{Name: "canary", PodTemplateHash: "bbb", Weight: 25},
 		},
+		Matches: []mesh.RequestMatch{
+			{
+				Headers: []mesh.ValueMatch{
+					mesh.NewValueMatch("x-team", mesh.MatchExact, "beta"),
+					mesh.NewValueMatch("x-build", mesh.MatchPrefix, "2026-"),
+					mesh.NewValueMatch("user-agent", mesh.MatchRegex, "curl/.*"),
+					mesh.NewValueMatch("x-bot", mesh.MatchAbsent, ""),
+				},
+				Method: "GET", Path: mesh.NewValueMatch("", mesh.MatchPrefix, "/api"),
+			},
+			{
+				Cookies:     []mesh.ValueMatch{mesh.NewValueMatch("beta", mesh.MatchPresent, "")},
+				QueryParams: []mesh.ValueMatch{mesh.NewValueMatch("preview", mesh.MatchExact, "1")},
+			},
+		},
+		Mirror:     &mesh.Mirror{Percent: 10, AllowUnsafe: true},
+		Stickiness: &mesh.Stickiness{Cookie: "sluice-revision", CookieMaxAge: 86400},
 	}
 	cases := map[string]*mesh.Destination{
 		"nil":     nil,
@@ -72,6 +89,14 @@ func TestToMeshOfWhatANewerOrBrokenPeerSends(t *testing.T) {
 
 	inbound := (&Inbound{Protocols: map[uint32]Protocol{70000: Protocol_PROTOCOL_TCP, 80: Protocol(99)}}).ToMesh()
 	require.Equal(t, map[uint16]mesh.Protocol{80: mesh.ProtocolDetect}, inbound.Protocols)
+
+	match := toMatch(&RequestMatch{
+		Headers: []*ValueMatch{{Name: "x", Kind: MatchKind(99)}, {Name: "y", Kind: MatchKind_MATCH_KIND_REGEX, Value: "("}},
+		Path:    &ValueMatch{Kind: MatchKind(99), Value: "/"},
+	})
+	require.False(t, match.Headers[0].Holds("anything"), "a kind that is not known matches nothing")
+	require.False(t, match.Headers[1].Holds("("), "nor does an expression that is none")
+	require.False(t, match.Path.HoldsPath("/"))
 }
 
 // overTheWire encodes and decodes a message; a nil message stays nil.

@@ -74,6 +74,65 @@ func (Protocol) EnumDescriptor() ([]byte, []int) {
 	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{0}
 }
 
+// A proxy to which a kind is new takes it as one that matches nothing.
+type MatchKind int32
+
+const (
+	MatchKind_MATCH_KIND_UNSPECIFIED MatchKind = 0
+	MatchKind_MATCH_KIND_EXACT       MatchKind = 1
+	MatchKind_MATCH_KIND_PREFIX      MatchKind = 2
+	MatchKind_MATCH_KIND_REGEX       MatchKind = 3
+	MatchKind_MATCH_KIND_PRESENT     MatchKind = 4
+	MatchKind_MATCH_KIND_ABSENT      MatchKind = 5
+)
+
+// Enum value maps for MatchKind.
+var (
+	MatchKind_name = map[int32]string{
+		0: "MATCH_KIND_UNSPECIFIED",
+		1: "MATCH_KIND_EXACT",
+		2: "MATCH_KIND_PREFIX",
+		3: "MATCH_KIND_REGEX",
+		4: "MATCH_KIND_PRESENT",
+		5: "MATCH_KIND_ABSENT",
+	}
+	MatchKind_value = map[string]int32{
+		"MATCH_KIND_UNSPECIFIED": 0,
+		"MATCH_KIND_EXACT":       1,
+		"MATCH_KIND_PREFIX":      2,
+		"MATCH_KIND_REGEX":       3,
+		"MATCH_KIND_PRESENT":     4,
+		"MATCH_KIND_ABSENT":      5,
+	}
+)
+
+func (x MatchKind) Enum() *MatchKind {
+	p := new(MatchKind)
+	*p = x
+	return p
+}
+
+func (x MatchKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MatchKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_mesh_meshpb_mesh_proto_enumTypes[1].Descriptor()
+}
+
+func (MatchKind) Type() protoreflect.EnumType {
+	return &file_mesh_meshpb_mesh_proto_enumTypes[1]
+}
+
+func (x MatchKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MatchKind.Descriptor instead.
+func (MatchKind) EnumDescriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{1}
+}
+
 type CertifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A service-account token with the audience "identity.sluice.dev".
@@ -450,8 +509,11 @@ func (x *Unsubscribe) GetDestinations() []string {
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The newest version in force at this proxy.
-	Version       uint64       `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Open          []*OpenCount `protobuf:"bytes,2,rep,name=open,proto3" json:"open,omitempty"`
+	Version uint64       `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Open    []*OpenCount `protobuf:"bytes,2,rep,name=open,proto3" json:"open,omitempty"`
+	// How many requests and connections came to this pod without a split having been applied, since
+	// its workload has had one.
+	Unsplit       uint64 `protobuf:"varint,3,opt,name=unsplit,proto3" json:"unsplit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +560,13 @@ func (x *Report) GetOpen() []*OpenCount {
 		return x.Open
 	}
 	return nil
+}
+
+func (x *Report) GetUnsplit() uint64 {
+	if x != nil {
+		return x.Unsplit
+	}
+	return 0
 }
 
 // OpenCount is what is open at this proxy on one revision of a workload that has a split: requests
@@ -846,8 +915,14 @@ type Split struct {
 	// "namespace/name".
 	Workload string `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
 	// metadata.generation of the TrafficSplit.
-	Generation    int64             `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Revisions     []*RevisionWeight `protobuf:"bytes,3,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	Generation int64             `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Revisions  []*RevisionWeight `protobuf:"bytes,3,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	// Requests that match any of these go to the canary whatever the weights.
+	Matches []*RequestMatch `protobuf:"bytes,4,rep,name=matches,proto3" json:"matches,omitempty"`
+	// Absent when nothing is copied.
+	Mirror *Mirror `protobuf:"bytes,5,opt,name=mirror,proto3" json:"mirror,omitempty"`
+	// Absent when requests are shared by chance.
+	Stickiness    *Stickiness `protobuf:"bytes,6,opt,name=stickiness,proto3" json:"stickiness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -903,6 +978,281 @@ func (x *Split) GetRevisions() []*RevisionWeight {
 	return nil
 }
 
+func (x *Split) GetMatches() []*RequestMatch {
+	if x != nil {
+		return x.Matches
+	}
+	return nil
+}
+
+func (x *Split) GetMirror() *Mirror {
+	if x != nil {
+		return x.Mirror
+	}
+	return nil
+}
+
+func (x *Split) GetStickiness() *Stickiness {
+	if x != nil {
+		return x.Stickiness
+	}
+	return nil
+}
+
+// RequestMatch means the requests for which all its parts hold.
+type RequestMatch struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Headers     []*ValueMatch          `protobuf:"bytes,1,rep,name=headers,proto3" json:"headers,omitempty"`
+	Cookies     []*ValueMatch          `protobuf:"bytes,2,rep,name=cookies,proto3" json:"cookies,omitempty"`
+	QueryParams []*ValueMatch          `protobuf:"bytes,3,rep,name=query_params,json=queryParams,proto3" json:"query_params,omitempty"`
+	// Empty for any.
+	Method string `protobuf:"bytes,4,opt,name=method,proto3" json:"method,omitempty"`
+	// Absent for any.
+	Path          *ValueMatch `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestMatch) Reset() {
+	*x = RequestMatch{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestMatch) ProtoMessage() {}
+
+func (x *RequestMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
+func (*RequestMatch) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RequestMatch) GetHeaders() []*ValueMatch {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetCookies() []*ValueMatch {
+	if x != nil {
+		return x.Cookies
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetQueryParams() []*ValueMatch {
+	if x != nil {
+		return x.QueryParams
+	}
+	return nil
+}
+
+func (x *RequestMatch) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *RequestMatch) GetPath() *ValueMatch {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type ValueMatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          MatchKind              `protobuf:"varint,2,opt,name=kind,proto3,enum=sluice.mesh.v1alpha1.MatchKind" json:"kind,omitempty"`
+	Value         string                 `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ValueMatch) Reset() {
+	*x = ValueMatch{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ValueMatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ValueMatch) ProtoMessage() {}
+
+func (x *ValueMatch) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
+func (*ValueMatch) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ValueMatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ValueMatch) GetKind() MatchKind {
+	if x != nil {
+		return x.Kind
+	}
+	return MatchKind_MATCH_KIND_UNSPECIFIED
+}
+
+func (x *ValueMatch) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Mirror has requests to other revisions copied to the canary.
+type Mirror struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Percent uint32                 `protobuf:"varint,1,opt,name=percent,proto3" json:"percent,omitempty"`
+	// Also those whose method may change something.
+	AllowUnsafe   bool `protobuf:"varint,2,opt,name=allow_unsafe,json=allowUnsafe,proto3" json:"allow_unsafe,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Mirror) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Mirror) GetAllowUnsafe() bool {
+	if x != nil {
+		return x.AllowUnsafe
+	}
+	return false
+}
+
+// Stickiness says by what users are told apart; one of header and cookie is set.
+type Stickiness struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Header              string                 `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Cookie              string                 `protobuf:"bytes,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	CookieMaxAgeSeconds int64                  `protobuf:"varint,3,opt,name=cookie_max_age_seconds,json=cookieMaxAgeSeconds,proto3" json:"cookie_max_age_seconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *Stickiness) Reset() {
+	*x = Stickiness{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stickiness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stickiness) ProtoMessage() {}
+
+func (x *Stickiness) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
+func (*Stickiness) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Stickiness) GetHeader() string {
+	if x != nil {
+		return x.Header
+	}
+	return ""
+}
+
+func (x *Stickiness) GetCookie() string {
+	if x != nil {
+		return x.Cookie
+	}
+	return ""
+}
+
+func (x *Stickiness) GetCookieMaxAgeSeconds() int64 {
+	if x != nil {
+		return x.CookieMaxAgeSeconds
+	}
+	return 0
+}
+
 type RevisionWeight struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -915,7 +1265,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1277,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1290,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -982,7 +1332,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -994,7 +1344,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1007,7 +1357,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -1069,10 +1419,11 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\tSubscribe\x12\"\n" +
 	"\fdestinations\x18\x01 \x03(\tR\fdestinations\"1\n" +
 	"\vUnsubscribe\x12\"\n" +
-	"\fdestinations\x18\x01 \x03(\tR\fdestinations\"W\n" +
+	"\fdestinations\x18\x01 \x03(\tR\fdestinations\"q\n" +
 	"\x06Report\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x123\n" +
-	"\x04open\x18\x02 \x03(\v2\x1f.sluice.mesh.v1alpha1.OpenCountR\x04open\"\x91\x01\n" +
+	"\x04open\x18\x02 \x03(\v2\x1f.sluice.mesh.v1alpha1.OpenCountR\x04open\x12\x18\n" +
+	"\aunsplit\x18\x03 \x01(\x04R\aunsplit\"\x91\x01\n" +
 	"\tOpenCount\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x1a\n" +
@@ -1100,13 +1451,37 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bworkload\x18\x05 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x06 \x01(\tR\x0fpodTemplateHash\x12\x14\n" +
-	"\x05ready\x18\a \x01(\bR\x05ready\"\x87\x01\n" +
+	"\x05ready\x18\a \x01(\bR\x05ready\"\xbd\x02\n" +
 	"\x05Split\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x02 \x01(\x03R\n" +
 	"generation\x12B\n" +
-	"\trevisions\x18\x03 \x03(\v2$.sluice.mesh.v1alpha1.RevisionWeightR\trevisions\"h\n" +
+	"\trevisions\x18\x03 \x03(\v2$.sluice.mesh.v1alpha1.RevisionWeightR\trevisions\x12<\n" +
+	"\amatches\x18\x04 \x03(\v2\".sluice.mesh.v1alpha1.RequestMatchR\amatches\x124\n" +
+	"\x06mirror\x18\x05 \x01(\v2\x1c.sluice.mesh.v1alpha1.MirrorR\x06mirror\x12@\n" +
+	"\n" +
+	"stickiness\x18\x06 \x01(\v2 .sluice.mesh.v1alpha1.StickinessR\n" +
+	"stickiness\"\x99\x02\n" +
+	"\fRequestMatch\x12:\n" +
+	"\aheaders\x18\x01 \x03(\v2 .sluice.mesh.v1alpha1.ValueMatchR\aheaders\x12:\n" +
+	"\acookies\x18\x02 \x03(\v2 .sluice.mesh.v1alpha1.ValueMatchR\acookies\x12C\n" +
+	"\fquery_params\x18\x03 \x03(\v2 .sluice.mesh.v1alpha1.ValueMatchR\vqueryParams\x12\x16\n" +
+	"\x06method\x18\x04 \x01(\tR\x06method\x124\n" +
+	"\x04path\x18\x05 \x01(\v2 .sluice.mesh.v1alpha1.ValueMatchR\x04path\"k\n" +
+	"\n" +
+	"ValueMatch\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x1f.sluice.mesh.v1alpha1.MatchKindR\x04kind\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\"E\n" +
+	"\x06Mirror\x12\x18\n" +
+	"\apercent\x18\x01 \x01(\rR\apercent\x12!\n" +
+	"\fallow_unsafe\x18\x02 \x01(\bR\vallowUnsafe\"q\n" +
+	"\n" +
+	"Stickiness\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\tR\x06header\x12\x16\n" +
+	"\x06cookie\x18\x02 \x01(\tR\x06cookie\x123\n" +
+	"\x16cookie_max_age_seconds\x18\x03 \x01(\x03R\x13cookieMaxAgeSeconds\"h\n" +
 	"\x0eRevisionWeight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x16\n" +
@@ -1123,7 +1498,14 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\bProtocol\x12\x13\n" +
 	"\x0fPROTOCOL_DETECT\x10\x00\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x01\x12\x10\n" +
-	"\fPROTOCOL_TCP\x10\x022b\n" +
+	"\fPROTOCOL_TCP\x10\x02*\x99\x01\n" +
+	"\tMatchKind\x12\x1a\n" +
+	"\x16MATCH_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10MATCH_KIND_EXACT\x10\x01\x12\x15\n" +
+	"\x11MATCH_KIND_PREFIX\x10\x02\x12\x14\n" +
+	"\x10MATCH_KIND_REGEX\x10\x03\x12\x16\n" +
+	"\x12MATCH_KIND_PRESENT\x10\x04\x12\x15\n" +
+	"\x11MATCH_KIND_ABSENT\x10\x052b\n" +
 	"\bIdentity\x12V\n" +
 	"\aCertify\x12$.sluice.mesh.v1alpha1.CertifyRequest\x1a%.sluice.mesh.v1alpha1.CertifyResponse2a\n" +
 	"\tDiscovery\x12T\n" +
@@ -1141,51 +1523,64 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 	return file_mesh_meshpb_mesh_proto_rawDescData
 }
 
-var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
-	(*CertifyRequest)(nil),  // 1: sluice.mesh.v1alpha1.CertifyRequest
-	(*CertifyResponse)(nil), // 2: sluice.mesh.v1alpha1.CertifyResponse
-	(*WatchRequest)(nil),    // 3: sluice.mesh.v1alpha1.WatchRequest
-	(*Hello)(nil),           // 4: sluice.mesh.v1alpha1.Hello
-	(*Subscribe)(nil),       // 5: sluice.mesh.v1alpha1.Subscribe
-	(*Unsubscribe)(nil),     // 6: sluice.mesh.v1alpha1.Unsubscribe
-	(*Report)(nil),          // 7: sluice.mesh.v1alpha1.Report
-	(*OpenCount)(nil),       // 8: sluice.mesh.v1alpha1.OpenCount
-	(*WatchResponse)(nil),   // 9: sluice.mesh.v1alpha1.WatchResponse
-	(*Destination)(nil),     // 10: sluice.mesh.v1alpha1.Destination
-	(*Endpoint)(nil),        // 11: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 12: sluice.mesh.v1alpha1.Split
-	(*RevisionWeight)(nil),  // 13: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 14: sluice.mesh.v1alpha1.Inbound
-	nil,                     // 15: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
+	(*CertifyRequest)(nil),  // 2: sluice.mesh.v1alpha1.CertifyRequest
+	(*CertifyResponse)(nil), // 3: sluice.mesh.v1alpha1.CertifyResponse
+	(*WatchRequest)(nil),    // 4: sluice.mesh.v1alpha1.WatchRequest
+	(*Hello)(nil),           // 5: sluice.mesh.v1alpha1.Hello
+	(*Subscribe)(nil),       // 6: sluice.mesh.v1alpha1.Subscribe
+	(*Unsubscribe)(nil),     // 7: sluice.mesh.v1alpha1.Unsubscribe
+	(*Report)(nil),          // 8: sluice.mesh.v1alpha1.Report
+	(*OpenCount)(nil),       // 9: sluice.mesh.v1alpha1.OpenCount
+	(*WatchResponse)(nil),   // 10: sluice.mesh.v1alpha1.WatchResponse
+	(*Destination)(nil),     // 11: sluice.mesh.v1alpha1.Destination
+	(*Endpoint)(nil),        // 12: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 13: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 14: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 15: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 16: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 17: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 18: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 19: sluice.mesh.v1alpha1.Inbound
+	nil,                     // 20: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
-	4,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
-	5,  // 1: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
-	6,  // 2: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
-	7,  // 3: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
-	8,  // 4: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
-	10, // 5: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	14, // 6: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	5,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
+	6,  // 1: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
+	7,  // 2: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
+	8,  // 3: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
+	9,  // 4: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
+	11, // 5: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
+	19, // 6: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 7: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	11, // 8: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	12, // 9: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	13, // 10: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	12, // 11: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	11, // 12: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	15, // 13: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	0,  // 14: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	1,  // 15: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	3,  // 16: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	2,  // 17: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	9,  // 18: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	12, // 8: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	13, // 9: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	18, // 10: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	14, // 11: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	16, // 12: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	17, // 13: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	15, // 14: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	15, // 15: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	15, // 16: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	15, // 17: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 18: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	13, // 19: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	12, // 20: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	20, // 21: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	0,  // 22: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	2,  // 23: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	4,  // 24: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	3,  // 25: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	10, // 26: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	25, // [25:27] is the sub-list for method output_type
+	23, // [23:25] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -1204,8 +1599,8 @@ func file_mesh_meshpb_mesh_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   15,
+			NumEnums:      2,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -61,7 +61,7 @@ func (p *Proxy) serveConfig(w http.ResponseWriter, _ *http.Request) {
 	encoder.SetIndent("", "  ")
 	_ = encoder.Encode(configDump{ // Whoever asked has gone if it fails.
 		Stale:    p.options.Discovery != nil && !p.config.isConnected(),
-		Open:     p.counts.report(snapshot),
+		Open:     p.counts.open(snapshot),
 		Snapshot: snapshot,
 	})
 }

@@ -29,9 +29,12 @@ type chooser struct {
 	// connection says that a connection is claimed, not a request.
 	connection bool
 
-	// shares are the chances of this request. They are kept for its life, so that a snapshot that
+	// cookie and mirror are the route's when it was first chosen.
+	cookie string
+	mirror *mirrorRoute
+	// shares are the chances of this request: of its workload, its revision and its copy. They are kept for its life, so that a snapshot that
 	// comes between two attempts changes the revision only if its weights do.
-	shares   [2]float64
+	shares   [3]float64
 	snapshot *mesh.Snapshot
 	route    route
 	tried    map[string]bool
@@ -44,7 +47,7 @@ type chooser struct {
 }
 
 func (p *Proxy) newChooser() *chooser {
-	return &chooser{proxy: p, shares: [2]float64{rand.Float64(), rand.Float64()}, tried: map[string]bool{}}
+	return &chooser{proxy: p, shares: [3]float64{rand.Float64(), rand.Float64(), rand.Float64()}, tried: map[string]bool{}}
 }
 
 // next draws and claims under one lock: see Config.routing.
@@ -81,6 +84,7 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 	})
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
+		c.cookie, c.mirror = c.route.cookie, c.route.mirror
 		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
 	}
 }

@@ -193,7 +193,7 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 		case version = <-applied:
 			last = nil // A version is acknowledged even when no count has changed.
 		}
-		report := &meshpb.Report{Version: version, Open: d.counts.report(d.config.Snapshot())}
+		report := d.counts.report(version, d.config.Snapshot())
 		if version == 0 || proto.Equal(report, last) {
 			continue
 		}

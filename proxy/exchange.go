@@ -70,6 +70,7 @@ func (x *exchange) carry() {
 		response, err := x.send(to)
 		if err == nil {
 			x.answer(to, response)
+			x.mirror()
 			return
 		}
 		if x.giveUp(to, err) {
@@ -262,6 +263,9 @@ func (x *exchange) copyResponse(response *http.Response) (failure string, comple
 	announced := maps.Clone(response.Trailer)
 	for name := range announced {
 		header.Add("Trailer", name)
+	}
+	if x.choose.cookie != "" {
+		header.Add("Set-Cookie", x.choose.cookie)
 	}
 	if x.closeAfter() {
 		header.Set("Connection", "close")

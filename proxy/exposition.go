@@ -92,6 +92,10 @@ func (m *metrics) exposition() []byte {
 	for _, labels := range sorted(unsplit, unsplitLabels.list) {
 		out.sample("sluice_unsplit_requests_total", labels.list(), float64(unsplit[labels].Load()))
 	}
+	out.family("sluice_mirrored_requests_total", "counter", "Requests copied to a canary, by what became of the copy.")
+	for _, outcome := range slices.Sorted(maps.Keys(m.mirrored)) {
+		out.sample("sluice_mirrored_requests_total", []label{{"outcome", outcome}}, float64(m.mirrored[outcome].Load()))
+	}
 	m.writeProcess(out)
 	return out.Bytes()
 }

@@ -121,9 +121,10 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		client, place = p.silent(conn, port), placeOwn
 	case p.config.Snapshot().Inbound.Split != nil:
 		p.metrics.unsplit(destination.Port(), unsplitShared)
+		p.counts.cameUnsplit()
 		place = placeShared
 	}
-	p.carryTCP(ctx, client, p.inboundChooser(destination, inboundLabels(destination.Port(), ""), place))
+	p.carryTCP(ctx, client, p.inboundChooser(destination, inboundLabels(destination.Port(), ""), place, requestView{}))
 }
 
 // place says where an inbound request may be served.
@@ -136,12 +137,12 @@ const (
 )
 
 // inboundChooser chooses between the own application and its peers.
-func (p *Proxy) inboundChooser(destination netip.AddrPort, labels trafficLabels, where place) *chooser {
+func (p *Proxy) inboundChooser(destination netip.AddrPort, labels trafficLabels, where place, request requestView) *chooser {
 	own := destination.String()
 	choose := p.newChooser()
 	choose.labels = labels
 	choose.ways = func(snapshot *mesh.Snapshot, draw func() float64) route {
-		return inboundRoute(&snapshot.Inbound, own, where, draw)
+		return inboundRoute(&snapshot.Inbound, own, where, request, draw)
 	}
 	choose.hopTo = func(endpoint *mesh.Endpoint) hop {
 		if endpoint.Address != own {
@@ -158,7 +159,7 @@ func (p *Proxy) inboundChooser(destination netip.AddrPort, labels trafficLabels,
 }
 
 // inboundRoute is the route of a request that has come to the pod. It is pure.
-func inboundRoute(inbound *mesh.Inbound, own string, where place, draw func() float64) route {
+func inboundRoute(inbound *mesh.Inbound, own string, where place, request requestView, draw func() float64) route {
 	self := mesh.Endpoint{
 		Address:         own,
 		Workload:        inbound.Workload,
@@ -175,15 +176,15 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, draw func() fl
 		split = &mesh.Split{Workload: inbound.Workload}
 	}
 	drawn := mesh.RevisionWeight{PodTemplateHash: inbound.PodTemplateHash}
+	chosen := route{split: inbound.Split != nil}
 	if where == placeShared && inbound.Split != nil {
-		drawn = drawRevision(split, draw)
+		drawn, chosen.cookie = drawRevision(split, request, draw)
+		chosen.mirror = mirrorOf(split, inbound.Peers, request, drawn, draw)
 	}
-	return route{
-		drawn: revision{inbound.Workload, drawn.PodTemplateHash},
-		// The own application before the peers of its revision: it is nearest.
-		tiers: preferred(splitTiers(all, all.Endpoints, split, drawn), own),
-		split: inbound.Split != nil,
-	}
+	chosen.drawn = revision{inbound.Workload, drawn.PodTemplateHash}
+	// The own application before the peers of its revision: it is nearest.
+	chosen.tiers = preferred(splitTiers(all, all.Endpoints, split, drawn), own)
+	return chosen
 }
 
 // handleInbound carries a request that has come to the pod.
@@ -192,16 +193,20 @@ func (p *Proxy) handleInbound(writer http.ResponseWriter, request *http.Request)
 	info := infoOf(request.Context())
 	inbound := &p.config.Snapshot().Inbound
 	handedOff := info.client != "" && info.client == p.options.ID.String() && request.Header.Get(headerHandoff) != ""
+	copied := info.client != "" && request.Header.Get(headerMirrored) != ""
 	labels := inboundLabels(info.destination.Port(), info.client)
-	where := p.placeOf(request, info, inbound, handedOff)
-	if where == placeOwn && info.client == "" {
+	where := p.placeOf(request, info, inbound, handedOff || copied)
+	switch {
+	case copied:
+		labels.routeName = routeMirror
+	case where == placeOwn && info.client == "":
 		labels.routeName = routeProbe
 	}
 	exchange := &exchange{
 		proxy:   p,
 		writer:  writer,
 		request: request,
-		choose:  p.inboundChooser(info.destination, labels, where),
+		choose:  p.inboundChooser(info.destination, labels, where, viewOf(request)),
 		prepare: func(header http.Header, to *hop) { prepareInbound(header, to, info.client, handedOff) },
 	}
 	exchange.closeAfter = func() bool {
@@ -214,8 +219,8 @@ func (p *Proxy) handleInbound(writer http.ResponseWriter, request *http.Request)
 
 // placeOf says where a request may be served. Probes and scrapes mean this pod: an answer of another
 // would be a lie.
-func (p *Proxy) placeOf(request *http.Request, info connInfo, inbound *mesh.Inbound, handedOff bool) place {
-	if handedOff {
+func (p *Proxy) placeOf(request *http.Request, info connInfo, inbound *mesh.Inbound, meant bool) place {
+	if meant { // By the peer that passed it on, or as a copy.
 		return placeOwn
 	}
 	own := isHost(request.Host, info.destination.Addr()) ||
@@ -231,6 +236,7 @@ func (p *Proxy) placeOf(request *http.Request, info connInfo, inbound *mesh.Inbo
 		return placeOwn
 	case info.client == "" && inbound.Split != nil:
 		p.metrics.unsplit(info.destination.Port(), unsplitShared)
+		p.counts.cameUnsplit()
 		return placeShared
 	}
 	return placeAny
@@ -241,6 +247,7 @@ func prepareInbound(header http.Header, to *hop, client string, handedOff bool) 
 	case handedOff: // The peer that passed it on has said who the client is.
 	case client == "":
 		delete(header, headerClientID)
+		delete(header, headerMirrored)
 	default:
 		header[headerClientID] = []string{client}
 	}

@@ -24,6 +24,8 @@ const (
 	// routeProbe is Linkerd's name for what the kubelet and scrapers ask a pod itself. Gates leave it
 	// out: it says nothing of the requests of users, and on a quiet service it would outweigh them.
 	routeProbe = "probe"
+	// routeMirror is that of copies, which gates leave out as well: nobody waits for their answers.
+	routeMirror = "mirror"
 
 	classSuccess = "success"
 	classFailure = "failure"
@@ -77,6 +79,7 @@ type metrics struct {
 	connections     map[tcpLabels]*tcpSeries
 	connectFailures map[trafficLabels]*atomic.Uint64
 	unsplitRequests map[unsplitLabels]*atomic.Uint64
+	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	started         time.Time
 }
 
@@ -132,6 +135,7 @@ func newMetrics(options Options) *metrics {
 		connections:     map[tcpLabels]*tcpSeries{},
 		connectFailures: map[trafficLabels]*atomic.Uint64{},
 		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
+		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		started:         options.Now(),
 	}
 }
@@ -223,6 +227,9 @@ func (m *metrics) unsplit(port uint16, outcome string) {
 	labels := unsplitLabels{strconv.Itoa(int(port)), outcome}
 	bounded(m, m.unsplitRequests, labels, unsplitLabels{otherValue, outcome}, func() *atomic.Uint64 { return &atomic.Uint64{} }).Add(1)
 }
+
+// mirror counts a copy by what became of it.
+func (m *metrics) mirror(outcome string) { m.mirrored[outcome].Add(1) }
 
 // expect makes the series that a snapshot will need, with zeros.
 func (m *metrics) expect(snapshot *mesh.Snapshot) {

@@ -17,6 +17,9 @@ import (
 type openCounts struct {
 	mutex  sync.Mutex
 	counts map[revision]openCount
+	// unsplit is how many requests and connections came to this pod without a split having been
+	// applied, since its workload has had one.
+	unsplit uint64
 	// changed has one element when the counts have changed since it was last received.
 	changed chan struct{}
 }
@@ -51,14 +54,44 @@ func (o *openCounts) change(of revision, by openCount) {
 	} else {
 		o.counts[of] = count
 	}
+	o.wake()
+}
+
+func (o *openCounts) wake() {
 	select {
 	case o.changed <- struct{}{}:
 	default:
 	}
 }
 
-// report lists what is open on workloads that have a split; what is not listed is zero.
-func (o *openCounts) report(snapshot *mesh.Snapshot) []*meshpb.OpenCount {
+// cameUnsplit counts a request or connection to which no split had been applied.
+func (o *openCounts) cameUnsplit() {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.unsplit++
+	o.wake()
+}
+
+// applied begins the count of unsplit requests anew with each split.
+func (o *openCounts) applied(snapshot *mesh.Snapshot) {
+	if snapshot.Inbound.Split != nil {
+		return
+	}
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.unsplit = 0
+}
+
+// report is what a version of the snapshot has brought.
+func (o *openCounts) report(version uint64, snapshot *mesh.Snapshot) *meshpb.Report {
+	open := o.open(snapshot)
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	return &meshpb.Report{Version: version, Open: open, Unsplit: o.unsplit}
+}
+
+// open lists what is open on workloads that have a split; what is not listed is zero.
+func (o *openCounts) open(snapshot *mesh.Snapshot) []*meshpb.OpenCount {
 	split := splitWorkloads(snapshot)
 	o.mutex.Lock()
 	defer o.mutex.Unlock()

@@ -19,7 +19,7 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	served.series = p.metrics.tcp(tcpLabels{trafficLabels{direction: directionOutbound, tls: tlsNone}, peerSource})
 	served.series.open()
 	if known == nil || known.Unknown {
-		p.carryTCP(ctx, served, p.outboundChooser(destination, ""))
+		p.carryTCP(ctx, served, p.outboundChooser(destination, "", requestView{}))
 		return
 	}
 	var verdict spoken
@@ -33,9 +33,9 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	case spokenHTTP1:
 		p.outbound.handoff.give(served)
 	case spokenNothing:
-		p.carryTCP(ctx, p.silent(served, address), p.outboundChooser(destination, ""))
+		p.carryTCP(ctx, p.silent(served, address), p.outboundChooser(destination, "", requestView{}))
 	default:
-		p.carryTCP(ctx, served, p.outboundChooser(destination, ""))
+		p.carryTCP(ctx, served, p.outboundChooser(destination, "", requestView{}))
 	}
 }
 
@@ -60,8 +60,9 @@ func (p *Proxy) detect(served *servedConn, port string, protocol mesh.Protocol) 
 	return verdict
 }
 
-// outboundChooser chooses among the endpoints of an address. The host is that of an HTTP request.
-func (p *Proxy) outboundChooser(destination netip.AddrPort, host string) *chooser {
+// outboundChooser chooses among the endpoints of an address. The host and the view are those of an
+// HTTP request, and empty for a connection.
+func (p *Proxy) outboundChooser(destination netip.AddrPort, host string, request requestView) *chooser {
 	address := destination.String()
 	choose := p.newChooser()
 	choose.labels = trafficLabels{direction: directionOutbound, tls: tlsNone}
@@ -77,7 +78,7 @@ func (p *Proxy) outboundChooser(destination netip.AddrPort, host string) *choose
 		if known.PodAddress && isHost(host, destination.Addr()) {
 			return withoutSplit(known)
 		}
-		return chooseRoute(known, draw)
+		return chooseRoute(known, request, draw)
 	}
 	choose.hopTo = func(endpoint *mesh.Endpoint) hop { return p.outboundHop(endpoint, service) }
 	choose.fallback = func() (hop, bool) {
@@ -100,10 +101,11 @@ func (p *Proxy) handleOutbound(writer http.ResponseWriter, request *http.Request
 		proxy:   p,
 		writer:  writer,
 		request: request,
-		choose:  p.outboundChooser(destination, request.Host),
+		choose:  p.outboundChooser(destination, request.Host, viewOf(request)),
 		prepare: func(header http.Header, _ *hop) {
 			delete(header, headerClientID)
 			delete(header, headerHandoff)
+			delete(header, headerMirrored)
 		},
 		closeAfter: p.activity.draining,
 	}

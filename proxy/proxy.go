@@ -82,6 +82,7 @@ type Proxy struct {
 	balancer  *balancer
 	metrics   *metrics
 	upstreams *upstreams
+	mirrors   *mirrors
 	ports     *portMemory
 	activity  *activity
 	conns     *connSet
@@ -106,8 +107,12 @@ func New(options Options) *Proxy {
 		activity: newActivity(options.Now),
 		conns:    newConnSet(),
 	}
-	p.config = newConfig(options.Now, p.metrics.expect)
+	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
+		p.metrics.expect(snapshot)
+		p.counts.applied(snapshot)
+	})
 	p.upstreams = newUpstreams(options, p.metrics)
+	p.mirrors = newMirrors(p)
 	p.serverTLS = p.meshServerConfig()
 	p.outbound = p.newHTTPSide(options.Listeners.Outbound, p.handleOutbound)
 	p.inbound = p.newHTTPSide(options.Listeners.Inbound, p.handleInbound)
@@ -136,6 +141,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.serving.Go(func() { stream.run(serveContext) })
 	}
 	p.serving.Go(func() { p.tidy(serveContext) })
+	p.serving.Go(func() { p.mirrors.run(serveContext) })
 	p.log.Info("proxy started", "outbound", p.options.Listeners.Outbound.Addr().String(),
 		"inbound", p.options.Listeners.Inbound.Addr().String(), "admin", p.options.Listeners.Admin.Addr().String())
 

@@ -60,6 +60,16 @@ func (b *replayBody) replayable() bool {
 	return !b.gone
 }
 
+// whole returns the body if all of it has come and was kept.
+func (b *replayBody) whole() ([]byte, bool) {
+	if b == nil {
+		return nil, true
+	}
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.kept, !b.gone && b.end == io.EOF //nolint:errorlint // A body that ends well ends with bare EOF.
+}
+
 type bodyAttempt struct {
 	body     *replayBody
 	position int

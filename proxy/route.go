@@ -8,8 +8,11 @@ import (
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
-// stableRevision is the name of the revision that serves when the drawn one cannot.
-const stableRevision = "stable"
+// Names of revisions in a split: stable serves when the drawn one cannot, the canary gets matches.
+const (
+	stableRevision = "stable"
+	canaryRevision = "canary"
+)
 
 // revision names one revision of a workload; the workload is "namespace/name".
 type revision struct{ workload, hash string }
@@ -23,11 +26,16 @@ type route struct {
 	tiers [][]*mesh.Endpoint
 	// split says that the weights of a split were applied.
 	split bool
+	// cookie is the Set-Cookie that keeps the user where the request went; empty for none.
+	cookie string
+	// mirror is where a copy of the request goes; nil for nowhere.
+	mirror *mirrorRoute
 }
 
 // chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by
-// weight, and orders the endpoints. It is pure: draw gives numbers in [0, 1).
-func chooseRoute(destination *mesh.Destination, draw func() float64) route {
+// what the request is and by weight, and orders the endpoints. It is pure: draw gives numbers in
+// [0, 1).
+func chooseRoute(destination *mesh.Destination, request requestView, draw func() float64) route {
 	serving := destination.Endpoints
 	if destination.PodAddress {
 		if own := addressed(destination); own != nil {
@@ -46,12 +54,15 @@ func chooseRoute(destination *mesh.Destination, draw func() float64) route {
 	if split == nil {
 		return unsplitRoute(destination, serving, workload)
 	}
-	drawn := drawRevision(split, draw)
+	drawn, cookie := drawRevision(split, request, draw)
 	tiers := splitTiers(destination, serving, split, drawn)
 	if destination.PodAddress {
 		tiers = preferred(tiers, destination.Address)
 	}
-	return route{drawn: revision{workload, drawn.PodTemplateHash}, tiers: tiers, split: true}
+	return route{
+		drawn: revision{workload, drawn.PodTemplateHash}, tiers: tiers, split: true,
+		cookie: cookie, mirror: mirrorOf(split, serving, request, drawn, draw),
+	}
 }
 
 // withoutSplit is the route for requests that mean this very address, such as scrapes of a pod.
@@ -109,20 +120,43 @@ func drawWorkload(endpoints []mesh.Endpoint, draw func() float64) string {
 	return endpoints[len(endpoints)-1].Workload
 }
 
-// drawRevision draws by weight. Weights that are all zero mean stable: a split that sends requests
+// drawRevision gives what matches to the canary and draws the rest by weight; cookie is what keeps
+// the user where it was drawn to. Weights that are all zero mean stable: a split that sends requests
 // nowhere is nobody's intent.
-func drawRevision(split *mesh.Split, draw func() float64) mesh.RevisionWeight {
+func drawRevision(split *mesh.Split, request requestView, draw func() float64) (_ mesh.RevisionWeight, cookie string) {
+	if request.matches(split.Matches) {
+		for _, candidate := range split.Revisions {
+			if candidate.Name == canaryRevision {
+				return candidate, ""
+			}
+		}
+	}
 	var sum uint32
 	for _, candidate := range split.Revisions {
 		sum += candidate.Weight
 	}
-	if sum > 0 {
-		share := draw() * float64(sum)
+	if sum == 0 {
+		return stableOf(split), ""
+	}
+	standing := standingOf(split, request, draw())
+	if standing.place >= 0 {
+		cookie = stickyCookie(split.Stickiness, standing.place)
+	}
+	return revisionAt(split, standing.at*float64(sum)), cookie
+}
+
+// revisionAt finds whose share a point lies in. The canary's is the last, in whatever order the split
+// lists them.
+func revisionAt(split *mesh.Split, point float64) mesh.RevisionWeight {
+	for _, last := range [2]bool{false, true} {
 		for _, candidate := range split.Revisions {
-			if share < float64(candidate.Weight) {
+			if (candidate.Name == canaryRevision) != last {
+				continue
+			}
+			if point < float64(candidate.Weight) {
 				return candidate
 			}
-			share -= float64(candidate.Weight)
+			point -= float64(candidate.Weight)
 		}
 	}
 	return stableOf(split)

@@ -154,7 +154,7 @@ func TestChooseRoute(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := chooseRoute(&test.destination, shares(test.shares...))
+			got := chooseRoute(&test.destination, requestView{}, shares(test.shares...))
 			require.Equal(t, test.drawn, got.drawn)
 			require.Equal(t, test.split, got.split)
 			require.Equal(t, test.tiers, addressesOf(got.tiers))
@@ -171,7 +171,7 @@ func TestChooseRouteSharesAreTheWeights(t *testing.T) {
 	const draws = 100_000
 	counts := map[revision]int{}
 	for range draws {
-		counts[chooseRoute(destination, random.Float64).drawn]++
+		counts[chooseRoute(destination, requestView{}, random.Float64).drawn]++
 	}
 	require.InDelta(t, draws*0.45, counts[revision{"n/a", "s"}], draws*0.01)
 	require.InDelta(t, draws*0.05, counts[revision{"n/a", "k"}], draws*0.01)
@@ -184,7 +184,7 @@ func TestDrawRevisionIsFinerThanAPercent(t *testing.T) {
 	const draws = 2_000_000
 	canary := 0
 	for range draws {
-		if drawRevision(&split, random.Float64).Name == "canary" {
+		if drawn, _ := drawRevision(&split, requestView{}, random.Float64); drawn.Name == "canary" {
 			canary++
 		}
 	}
@@ -216,7 +216,7 @@ func TestInboundRoute(t *testing.T) {
 		"no split where one was":                      {inbound("s", nil, canary), placeShared, 0.9, "s", [][]string{{"own"}, {"k1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := inboundRoute(test.inbound, "own", test.where, shares(test.share))
+			got := inboundRoute(test.inbound, "own", test.where, requestView{}, shares(test.share))
 			require.Equal(t, revision{"n/a", test.drawn}, got.drawn)
 			require.Equal(t, test.tiers, addressesOf(got.tiers))
 		})

@@ -82,7 +82,7 @@ func newPlan(query analysis.Query) (plan, error) {
 
 // selectors are what to ask for: one answer with all that the pods of both revisions counted, so that
 // it is of one instant, and one with what anybody counted of requests to them that got no response.
-// Probes, where they are marked as Linkerd does, are no requests of users.
+// Probes, where they are marked as Linkerd does, and copies for a canary are no requests of users.
 func (p plan) selectors() []string {
 	names := presence + "|" + responses
 	if p.edge > 0 {
@@ -93,7 +93,7 @@ func (p plan) selectors() []string {
 	// Prometheus 3 writes the edges of a histogram as floats. No edge at all is a series without buckets.
 	edges := quote(fmt.Sprintf(`|%d(\.0+)?`, p.edge.Milliseconds()))
 	return []string{
-		fmt.Sprintf(`{__name__=~%s,%s=~%s,namespace=%s,%s=~%s,le=~%s,route_name!="probe"}%s`,
+		fmt.Sprintf(`{__name__=~%s,%s=~%s,namespace=%s,%s=~%s,le=~%s,route_name!~"probe|mirror"}%s`,
 			quote(names), labelDirection, quote("|"+inbound), quote(p.Namespace), labelHash, hashes, edges, window),
 		fmt.Sprintf(`{__name__=%s,%s=%s,%s=%s,%s!="",status_code="",dst_namespace=%s,%s=~%s}%s`,
 			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), labelError,

@@ -336,6 +336,30 @@ func TestOpenCounts(t *testing.T) {
 	}, openOn(split, s.registry.carriers(split)))
 }
 
+// What came unsplit is the sum over the pods, also of those that are gone, from each split's beginning.
+func TestUnsplitRequestsAreSummedUp(t *testing.T) {
+	s := newScene(t)
+	s.setSplit(1, 25)
+	report := func(p proxy, unsplit uint64) {
+		p.receive()
+		p.scene.registry.report(p.stream, &meshpb.Report{Version: 1, Unsplit: unsplit})
+	}
+	stable, canary, client := s.connect("checkout-aaa-1"), s.connect("checkout-bbb-1"), s.connect("client-1", checkoutService)
+	report(stable, 3)
+	report(canary, 4)
+	report(client, 100)
+	require.EqualValues(t, 7, s.registry.unsplitRequests("shop/checkout"), "a caller has no pod of the workload")
+	report(stable, 5)
+	s.registry.leave(canary.stream)
+	require.EqualValues(t, 9, s.registry.unsplitRequests("shop/checkout"), "what a pod has reported stays")
+	report(s.connect("checkout-bbb-1"), 1)
+	require.EqualValues(t, 9, s.registry.unsplitRequests("shop/checkout"), "its proxy began anew")
+	s.setSplit(0, 0)
+	require.Zero(t, s.registry.unsplitRequests("shop/checkout"))
+	report(stable, 5)
+	require.Zero(t, s.registry.unsplitRequests("shop/checkout"), "a report that crossed with the split's end")
+}
+
 func TestLaggardsAreNamedUpToTen(t *testing.T) {
 	carriers := make([]carrier, 0, 15)
 	for _, name := range "onmlkjihgfedcba" {

@@ -50,6 +50,10 @@ func TestPaceOfWrites(t *testing.T) {
 		made.Revisions = open
 		return made
 	}
+	unsplit := func(status v1alpha1.TrafficSplitStatus) v1alpha1.TrafficSplitStatus {
+		status.Unsplit++
+		return status
+	}
 	onStable := v1alpha1.RevisionOpen{PodTemplateHash: "aaa", Requests: 1}
 	onCanary := v1alpha1.RevisionOpen{PodTemplateHash: "bbb", Requests: 1}
 	cases := map[string]struct {
@@ -67,6 +71,7 @@ func TestPaceOfWrites(t *testing.T) {
 		"next still not acknowledged":        {status(1, 2, 2), status(2, 2, 0), time.Hour, 200 * time.Millisecond, 0},
 		"one more proxy":                     {status(1, 2, 2), status(1, 3, 3), time.Hour, 0, 200 * time.Millisecond},
 		"more open on a weighted revision":   {status(1, 2, 2), status(1, 2, 2, onStable), time.Second, 0, 4 * time.Second},
+		"more unsplit":                       {status(1, 2, 2), unsplit(status(1, 2, 2)), time.Second, 0, 4 * time.Second},
 		"that, after long":                   {status(1, 2, 2), status(1, 2, 2, onStable), 6 * time.Second, 0, 0},
 		"last request on the drained ends":   {status(1, 2, 2, onCanary), status(1, 2, 2), time.Second, 0, 0},
 		"that, soon after a write":           {status(1, 2, 2, onCanary), status(1, 2, 2), 150 * time.Millisecond, 0, 50 * time.Millisecond},

@@ -33,6 +33,8 @@ type planner struct {
 	run      *v1alpha1.CanaryRun
 	decision Decision
 	record   RecordRun
+	// transition is why the phase was entered.
+	transition string
 	// measurement goes into the next entry of the record.
 	measurement *v1alpha1.RunMeasurement
 }
@@ -112,6 +114,7 @@ func (p *planner) conclude() Decision {
 	if len(p.record.Entries) > 0 || p.record.Outcome != "" {
 		p.do(p.record)
 	}
+	p.tell()
 	p.status.ObservedGeneration = p.canary.Generation
 	if p.seen.Target != nil {
 		p.status.ObservedWorkloadGeneration = p.seen.Target.Generation
@@ -172,7 +175,7 @@ func (p *planner) enter(phase v1alpha1.Phase, message string) {
 	p.status.Phase = phase
 	p.status.PhaseStartedAt = stamp(p.now)
 	p.append(message, true)
-	p.event(false, string(phase), message)
+	p.transition = message
 	p.moving(v1alpha1.ReasonProgressing, message)
 	p.decision.Next = AtOnce
 }

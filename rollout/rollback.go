@@ -27,6 +27,7 @@ func (p *planner) interrupted() bool {
 	case p.run == nil:
 		p.rollBack(v1alpha1.OutcomeCancelled, fmt.Sprintf("the record of run %s was deleted", p.status.Run))
 	case p.run.Record.Outcome == v1alpha1.OutcomePromoted:
+		p.event(false, v1alpha1.ReasonPromoted, fmt.Sprintf("run %s had been promoted", p.status.Run))
 		p.enter(v1alpha1.PhaseStable, "the run had been promoted")
 	case p.run.Record.Outcome != "":
 		p.rollBack(p.run.Record.Outcome, "the run had been ended")

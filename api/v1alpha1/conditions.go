@@ -33,6 +33,11 @@ const (
 	ReasonInsufficientStable  = "InsufficientStable"  // Reconciling: stable lacks the ready pods to take all traffic back
 	ReasonScaledToZero        = "ScaledToZero"        // Reconciling: the workload has no replicas, the run waits
 	ReasonPausedByPerson      = "PausedByPerson"      // Ready: the workload is paused and Sluice did not do it
+	ReasonScaling             = "Scaling"             // event: canary pods are made for the next weight
+	ReasonShifting            = "Shifting"            // event: a weight is being written
+	ReasonHolding             = "Holding"             // event: a weight is in force, its gate is judged
+	ReasonRejected            = "Rejected"            // event: the canary is gone, the workload is held at the rejected template
+	ReasonMovedOn             = "MovedOn"             // event: the workload no longer asks for the rejected template
 	ReasonCancelled           = "Cancelled"           // event: the run ended because its template is no longer asked for
 	ReasonReleased            = "Released"            // event: the hold on the workload was released
 	ReasonHeldForever         = "HeldForever"         // event: the Canary goes, the workload stays paused at a rejected template

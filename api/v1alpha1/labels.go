@@ -30,6 +30,18 @@ const (
 	// apply without Flux or Argo CD, and AnnotationSourceAuthor who made it.
 	AnnotationSourceRevision = "sluice.dev/source-revision"
 	AnnotationSourceAuthor   = "sluice.dev/source-author"
+	// AnnotationAbort, AnnotationPromote, AnnotationPause and AnnotationRetry on a Canary are what
+	// people ask of a run. The value is the name of the run they speak of, so a request that comes too
+	// late is void. Abort takes the traffic back and rejects the template; promote goes on without the
+	// gates of the steps that are left; pause lets the run stand still as long as it is there; retry
+	// names a run that was rejected and starts another for the same template.
+	AnnotationAbort   = "sluice.dev/abort"
+	AnnotationPromote = "sluice.dev/promote"
+	AnnotationPause   = "sluice.dev/pause"
+	AnnotationRetry   = "sluice.dev/retry"
+	// AnnotationRestart on a Canary asks that stable's pods made before its value, a time as RFC 3339
+	// writes it, be replaced one by one within the limits of the PodDisruptionBudgets.
+	AnnotationRestart = "sluice.dev/restart"
 	// FinalizerCanary keeps a Canary until its traffic is back on stable and its hold is released.
 	FinalizerCanary = "sluice.dev/canary"
 )

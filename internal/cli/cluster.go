@@ -8,7 +8,6 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -17,12 +16,9 @@ type kubeconfig struct {
 	path, context string
 }
 
-// load reads the configuration as kubectl does: the flag, then KUBECONFIG, then the home directory.
+// load makes the client's configuration.
 func (k *kubeconfig) load() (*rest.Config, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = k.path
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: k.context}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	config, err := k.loader().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the cluster: %w", err)
 	}

@@ -8,6 +8,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -28,19 +29,25 @@ type Streams struct {
 
 // Execute runs the command that the arguments name and returns the exit code.
 func Execute(ctx context.Context, streams Streams, arguments []string) int {
-	root := newRoot()
+	return execute(ctx, newRoot(dial), streams, arguments)
+}
+
+func execute(ctx context.Context, root *cobra.Command, streams Streams, arguments []string) int {
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	root.SetArgs(arguments)
 	if err := root.ExecuteContext(ctx); err != nil {
 		_, _ = fmt.Fprintf(streams.Err, "sluice: %v\n", err)
+		if coded := (*exitCode)(nil); errors.As(err, &coded) {
+			return coded.code
+		}
 		return exitError
 	}
 	return exitOK
 }
 
-func newRoot() *cobra.Command {
+func newRoot(dial dialer) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sluice",
 		Short: "Release new versions of Kubernetes workloads a few requests at a time",
@@ -52,9 +59,16 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newInstall(),
 		newUninstall(),
+		newGet(dial),
+		newStatus(dial),
+		newHistory(dial),
+		newWait(dial),
 		newController(),
 		newMesh(),
 		newVersion(),
 	)
+	for _, what := range asks() {
+		root.AddCommand(newAsk(dial, what))
+	}
 	return root
 }

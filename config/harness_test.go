@@ -192,6 +192,9 @@ steps: [{weight: 5, hold: 1m}, {weight: 25, hold: 2m}, {weight: 50, hold: 2m}, {
 gate: {successRate: 99, latency: {p99: 500ms}}
 rollbackWindow: 24h
 drain: 30s
+maxHold: 2h
+onInconclusive: hold
+deadlines: {held: 24h, shifting: 10m, promoting: 30m}
 `), &want))
 	got, err := yaml.Marshal(canary.Object["spec"])
 	require.NoError(t, err)

@@ -24,7 +24,10 @@ func (p *planner) held() {
 		return
 	}
 	p.keepHold()
+	stop := p.braked()
 	switch {
+	case stop != nil:
+		p.stop(stop, "a new template is held")
 	case !p.stableWhole():
 		p.waitForStable()
 	case !p.splitIs(0):
@@ -53,14 +56,19 @@ func (p *planner) scaling() {
 	case !lost && !p.splitIs(p.status.Weight):
 		p.repairSplit()
 		return
+	case !lost && (p.fallBack() || p.hurry()):
+		return
 	}
 	p.sizeCanary()
-	canary := p.canarySet()
+	canary, stop := p.canarySet(), p.rising()
 	switch {
 	case lost || canary == nil || canary.Ready < p.need():
 		p.waitForPods()
 	case !p.stableWhole():
 		p.waitForStable()
+	case stop != nil:
+		p.status.PhaseStartedAt = stamp(p.now) // what the brake takes is not the pods' fault
+		p.stop(stop, "the canary's pods are ready")
 	default:
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %s", canary.Ready, p.weightText(p.weight())))
 	}
@@ -77,9 +85,16 @@ func (p *planner) shifting() {
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
 	}
+	if p.hurry() {
+		return
+	}
 	p.sizeCanary()
+	stop := p.rising()
 	switch {
 	case p.splitIs(p.weight()):
+	case stop != nil:
+		p.enter(v1alpha1.PhaseScaling, stop.message)
+		return
 	case p.canarySet() == nil || p.canarySet().Ready < p.need():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
@@ -117,19 +132,44 @@ func (p *planner) holding() {
 		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
-	p.sizeCanary()
-	if p.run.Spec.Kind == v1alpha1.RunReturn {
-		p.leaveStep("this revision was stable before")
+	if p.hurry() {
 		return
 	}
-	p.judge()
+	p.sizeCanary()
+	switch {
+	case p.returning():
+		p.leaveStep("this revision was stable before")
+	case p.hurried():
+		p.leaveStep("people asked for promotion")
+		p.requested(actionPromote, v1alpha1.AnnotationPromote)
+	case p.canary.Spec.SkipAnalysis:
+		p.sitOut()
+	default:
+		p.judge()
+	}
+}
+
+// sitOut holds a step for its time without asking the gate.
+func (p *planner) sitOut() {
+	const why = "spec.skipAnalysis is true, the gate is not asked"
+	p.status.Verdict = nil
+	stop, left := p.halted(), p.holdLeft()
+	switch {
+	case stop != nil:
+		p.stopClock()
+		p.stop(stop, "")
+	case left > 0:
+		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for %s more; %s", p.weightText(p.status.Weight), left.Round(time.Second), why))
+	default:
+		p.leaveStep(why)
+	}
 }
 
 // harmless: the gate was looked at and does not fail the canary. A split that is not what it was may
 // be the first write of a rollback whose controller died: the weight comes back only if the canary
 // is not failed now.
 func (p *planner) harmless() bool {
-	if p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.returning() || p.hurried() || p.canary.Spec.SkipAnalysis {
 		return true
 	}
 	gate := p.seen.Gate
@@ -145,11 +185,19 @@ func (p *planner) judge() {
 	}
 	if p.seen.Gate.Unavailable != "" {
 		p.stopClock()
-		p.verdict(analysis.Judgement{Verdict: analysis.VerdictHold, Reason: p.seen.Gate.Unavailable})
-		p.wait(v1alpha1.ReasonMetricsUnavailable, "metrics are unavailable, the step's clock stands: "+p.seen.Gate.Unavailable)
+		unknown := analysis.Judgement{Verdict: analysis.VerdictHold, Reason: p.seen.Gate.Unavailable}
+		p.verdict(unknown)
+		if stop := p.halted(); stop != nil {
+			p.stop(stop, "")
+		} else if !p.inconclusive(unknown) {
+			p.wait(v1alpha1.ReasonMetricsUnavailable, "metrics are unavailable, the step's clock stands: "+unknown.Reason)
+		}
 		return
 	}
-	judgement := p.seen.Gate.Judgement
+	judgement, stop := p.seen.Gate.Judgement, p.halted()
+	if stop != nil {
+		p.stopClock()
+	}
 	changed := p.status.Verdict == nil || p.status.Verdict.Verdict != string(judgement.Verdict)
 	p.verdict(judgement)
 	p.measurement = p.measured(judgement)
@@ -157,11 +205,14 @@ func (p *planner) judge() {
 	switch {
 	case judgement.Verdict == analysis.VerdictFail:
 		p.rollBack(v1alpha1.OutcomeRolledBack, judgement.Reason)
+	case stop != nil:
+		p.stop(stop, fmt.Sprintf("%s: %s", judgement.Verdict, judgement.Reason))
 	case judgement.Verdict == analysis.VerdictPass && left <= 0:
 		p.leaveStep(judgement.Reason)
 	case left > 0:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for at least %s more; %s: %s",
 			p.weightText(p.status.Weight), left.Round(time.Second), judgement.Verdict, judgement.Reason))
+	case p.inconclusive(judgement):
 	default:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s; %s: %s", p.weightText(p.status.Weight), judgement.Verdict, judgement.Reason))
 	}
@@ -217,7 +268,15 @@ func (p *planner) holdLeft() time.Duration {
 
 // leaveStep goes on to the next step or, after the last, to the handover.
 func (p *planner) leaveStep(why string) {
-	if int(p.status.Step) == len(p.steps())-1 {
+	last, stop := int(p.status.Step) == len(p.steps())-1, p.halted()
+	if !last && stop == nil {
+		stop = p.braked()
+	}
+	if stop != nil {
+		p.stop(stop, fmt.Sprintf("weight %s is passed: %s", p.weightText(p.status.Weight), why))
+		return
+	}
+	if last {
 		p.enter(v1alpha1.PhasePromoting, "the last gate is passed: "+why)
 		return
 	}
@@ -269,12 +328,7 @@ func (p *planner) align() {
 	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.run.Spec.Kind == v1alpha1.RunReturn {
 		return
 	}
-	step := int32(-1)
-	for i, candidate := range p.steps() {
-		if candidate.Weight <= p.status.Weight {
-			step = int32(i)
-		}
-	}
+	step := p.stepAt(p.status.Weight)
 	if p.status.Weight == 0 {
 		step = 0
 	}
@@ -288,6 +342,17 @@ func (p *planner) align() {
 	if p.status.Phase == v1alpha1.PhaseHolding {
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %s", p.weightText(p.weight())))
 	}
+}
+
+// stepAt is the highest step not above a weight; -1 when all are.
+func (p *planner) stepAt(weight int32) int32 {
+	step := int32(-1)
+	for i, candidate := range p.steps() {
+		if candidate.Weight <= weight {
+			step = int32(i)
+		}
+	}
+	return step
 }
 
 // need is how many ready pods the current step asks of the canary.
@@ -348,7 +413,7 @@ func (p *planner) waitForPods() {
 		ready = canary.Ready
 	}
 	state := fmt.Sprintf("%d of %d canary pods are ready for weight %s", ready, p.need(), p.weightText(p.weight()))
-	deadline := p.seen.Target.ProgressDeadline
+	deadline := p.scalingDeadline()
 	switch {
 	case p.since() < deadline:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("%s; waiting until %s", state, p.until(deadline)))

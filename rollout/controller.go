@@ -48,6 +48,7 @@ type Options struct {
 // +kubebuilder:rbac:groups=apps,resources=deployments/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
+// +kubebuilder:rbac:groups="",resources=pods/eviction,verbs=create
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
@@ -78,7 +79,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 	}
 	return &Reconciler{
 		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader,
-		observer: observer{reader: reader},
+		observer: observer{reader: reader, cached: writer},
 		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
@@ -125,7 +126,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return r.afterFailure(ctx, nil, err)
 	}
 	announce(r.recorder, canary, append(decision.Events, hands.events...))
-	return ctrl.Result{RequeueAfter: r.delay(decision.Next)}, nil
+	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
 }
 
 // afterFailure looks again: at once when the world had moved on since it was observed, which is no
@@ -138,6 +139,18 @@ func (r *Reconciler) afterFailure(ctx context.Context, canary *v1alpha1.Canary, 
 		return ctrl.Result{}, failed
 	}
 	return ctrl.Result{}, errors.Join(failed, writeStatus(ctx, r.client, canary, withFailure(canary, failed)))
+}
+
+// again is when to look again after a decision; 0 when only a change can matter.
+func (r *Reconciler) again(decision Decision, now time.Time) time.Duration {
+	delay := r.delay(decision.Next)
+	if decision.Wake.IsZero() {
+		return delay
+	}
+	if left := max(decision.Wake.Sub(now), r.delay(AtOnce)); delay == 0 || left < delay {
+		return left
+	}
+	return delay
 }
 
 func (r *Reconciler) delay(next Next) time.Duration {

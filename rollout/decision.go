@@ -21,8 +21,9 @@ type Decision struct {
 	Standing fluxkit.Standing
 	// Events tell people of transitions.
 	Events []Event
-	// Next is when to look again.
+	// Next is when to look again; Wake, if it is set, is a time at which to do so at the latest.
 	Next Next
+	Wake time.Time
 }
 
 // Next is when to look at a Canary again.
@@ -108,6 +109,9 @@ type (
 	}
 	// DeleteSet removes a released set that has no pods.
 	DeleteSet struct{ Name string }
+
+	// EvictPod asks for a pod of stable to be replaced, as far as the disruption budgets allow.
+	EvictPod struct{ Name string }
 )
 
 // Entry is one line of a run's record. One that Enters a phase is not repeated by a controller that
@@ -138,3 +142,4 @@ func (ScaleSet) effect()       {}
 func (ReleaseSet) effect()     {}
 func (GiveBackSet) effect()    {}
 func (DeleteSet) effect()      {}
+func (EvictPod) effect()       {}

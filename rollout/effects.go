@@ -54,6 +54,14 @@ func (h *hands) one(ctx context.Context, effect Effect) error {
 		return h.writeSplit(ctx, e)
 	case DeleteSplit:
 		return h.deleteSplit(ctx)
+	case EvictPod:
+		return h.evictPod(ctx, e)
+	}
+	return h.oneSet(ctx, effect)
+}
+
+func (h *hands) oneSet(ctx context.Context, effect Effect) error {
+	switch e := effect.(type) {
 	case CreateSet:
 		return h.createSet(ctx, e)
 	case ScaleSet:

@@ -33,13 +33,13 @@ func notices() []notice {
 		{"Stable", v1alpha1.PhaseRejected, true, []string{v1alpha1.ReasonRolledBack}},
 		{"Held Shifting Holding Promoting", v1alpha1.PhaseScaling, false, []string{v1alpha1.ReasonScaling}},
 		{"Scaling Holding Promoting", v1alpha1.PhaseShifting, false, []string{v1alpha1.ReasonShifting}},
-		{"Shifting", v1alpha1.PhaseHolding, false, []string{v1alpha1.ReasonHolding}},
+		{"Scaling Shifting", v1alpha1.PhaseHolding, false, []string{v1alpha1.ReasonHolding}},
 		{"Holding", v1alpha1.PhasePromoting, false, []string{v1alpha1.ReasonPromoting}},
 		{running, v1alpha1.PhaseRollingBack, false, []string{v1alpha1.ReasonRollingBack, v1alpha1.ReasonRolledBack}},
 		{"RollingBack", v1alpha1.PhaseRejected, false, []string{v1alpha1.ReasonRejected}},
 		{"Promoting", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonCancelled, v1alpha1.ReasonPromoted, v1alpha1.ReasonBypassed}},
 		{"Held Scaling Shifting Holding RollingBack", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonCancelled, v1alpha1.ReasonPromoted, v1alpha1.ReasonBypassed}},
-		{"Rejected", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonMovedOn, v1alpha1.ReasonBypassed}},
+		{"Rejected", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonMovedOn, v1alpha1.ReasonBypassed, v1alpha1.ReasonRequested}},
 	}
 }
 
@@ -53,9 +53,14 @@ func standings() map[string]bool {
 		v1alpha1.ReasonTargetNotFound:     true,
 		v1alpha1.ReasonTargetConflict:     true,
 		v1alpha1.ReasonInvalidSpec:        true,
+		v1alpha1.ReasonInconclusive:       true,
+		v1alpha1.ReasonDeadlinePassed:     true,
 		v1alpha1.ReasonSuspended:          false,
 		v1alpha1.ReasonScaledToZero:       false,
 		v1alpha1.ReasonPausedByPerson:     false,
+
+		v1alpha1.ReasonFrozen:               false,
+		v1alpha1.ReasonWaitingForDependency: false,
 	}
 }
 

@@ -24,7 +24,8 @@ type gateway struct {
 func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	status := s.canary.Status
 	run := s.run(status.Run)
-	if status.Phase != v1alpha1.PhaseHolding || run == nil || run.Spec.Kind == v1alpha1.RunReturn || s.canary.Spec.Suspend {
+	if status.Phase != v1alpha1.PhaseHolding || run == nil ||
+		run.Spec.Kind == v1alpha1.RunReturn || s.canary.Spec.Suspend || s.canary.Spec.SkipAnalysis {
 		return nil
 	}
 	config, err := gateOf(s.canary.Spec)

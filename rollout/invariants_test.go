@@ -45,6 +45,8 @@ func TestPlanKeepsInvariants(t *testing.T) {
 // rests calms the world down and says whether, in some minutes, nothing moves any more.
 func (w *world) rests() bool {
 	w.seen.Gate = &GateLook{Judgement: analysis.Judgement{Verdict: analysis.VerdictPass, Reason: "good"}}
+	delete(w.canary.Annotations, v1alpha1.AnnotationPause)
+	w.seen.Dependencies = nil
 	for still, round := 0, 0; round < 400; round++ {
 		w.now = w.now.Add(time.Second)
 		w.controller()
@@ -115,12 +117,16 @@ func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
 		w.fail("weight %d is written for a template that is not asked for", e.CanaryWeight)
 	}
 	run := seen.run(decision.Status.Run)
+	stands := w.canary.Annotations[v1alpha1.AnnotationPause] == decision.Status.Run || len(seen.Dependencies) > 0 && run.Spec.Kind != v1alpha1.RunReturn
+	if stands && percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight) {
+		w.fail("weight %d is begun while the run must stand still", e.CanaryWeight)
+	}
 	for i, step := range w.canary.Spec.Steps {
 		if step.Weight == e.CanaryWeight && i == int(decision.Status.Step) {
 			return
 		}
 	}
-	if run.Spec.Kind != v1alpha1.RunReturn && e.CanaryWeight != w.canary.Status.Weight {
+	if run.Spec.Kind != v1alpha1.RunReturn && percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight) {
 		w.fail("weight %d is no step's", e.CanaryWeight)
 	}
 }
@@ -179,7 +185,7 @@ func weightIn(split *Split, hash string) int32 {
 	return 0
 }
 
-// Only a failed gate, or pods that never became ready, reject a template.
+// Only a failed gate, pods that never became ready, or people reject a template.
 func (w *world) checkOutcome(seen Observed, decision Decision, e RecordRun) {
 	run := seen.run(e.Run)
 	if e.Outcome != v1alpha1.OutcomeRolledBack || run == nil || run.Record.Outcome != "" {
@@ -188,7 +194,8 @@ func (w *world) checkOutcome(seen Observed, decision Decision, e RecordRun) {
 	failed := seen.Gate != nil && seen.Gate.Unavailable == "" && seen.Gate.Judgement.Verdict == analysis.VerdictFail
 	late := decision.Status.PhaseStartedAt != nil && w.canary.Status.PhaseStartedAt != nil &&
 		w.now.Sub(w.canary.Status.PhaseStartedAt.Time) >= seen.Target.ProgressDeadline
-	if !failed && !late {
+	aborted := w.canary.Annotations[v1alpha1.AnnotationAbort] == e.Run
+	if !failed && !late && !aborted {
 		w.fail("run %s is rejected without a reason in phase %s", e.Run, w.canary.Status.Phase)
 	}
 }

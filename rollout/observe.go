@@ -44,12 +44,14 @@ type scene struct {
 // small reads per running Canary mean that every decision sees the controller's own last writes.
 type observer struct {
 	reader client.Reader
+	// cached is for what other objects say: a moment's delay there cannot break an invariant.
+	cached client.Reader
 }
 
 func (o *observer) observe(ctx context.Context, canary *v1alpha1.Canary) (*scene, error) {
 	s := &scene{canary: canary, sets: map[string]*appsv1.ReplicaSet{}}
 	for _, look := range []func(context.Context, *scene) error{
-		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.source, o.starvation,
+		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.source, o.starvation, o.dependencies, o.outdated,
 	} {
 		if err := look(ctx, s); err != nil {
 			return nil, err

@@ -30,6 +30,13 @@ type Observed struct {
 	Gate *GateLook
 	// Source is where the target's template came from; nil when nobody says so or none was needed.
 	Source *v1alpha1.RunSource
+	// Dependencies are the Canaries of spec.dependsOn, in its order, and Circle the names of those that
+	// wait for each other, if this one does; empty when there is none.
+	Dependencies []Dependency
+	Circle       []string
+	// Outdated are the names of stable's pods that were made before a restart was asked for, oldest
+	// first; looked up only while one is asked for.
+	Outdated []string
 	// Starved says why pods of the canary were not made or not scheduled; empty when they were.
 	Starved string
 }
@@ -88,6 +95,13 @@ type Split struct {
 	Carrying int32
 	// Open counts requests and connections by pod template hash.
 	Open map[string]int64
+}
+
+// Dependency is a Canary that another one depends on. Its Phase is empty when it does not exist or
+// was not looked at yet.
+type Dependency struct {
+	Namespace, Name string
+	Phase           v1alpha1.Phase
 }
 
 // GateLook is what a look at the metrics gave: a judgement, or the reason why nothing is known.

@@ -74,12 +74,14 @@ func (p *planner) decide() {
 			"spec.targetRef: Canary %q is older and has the same target; delete one of the two", p.seen.Rival))
 	case p.absent():
 		p.targetAbsent()
-	case p.canary.Spec.Suspend && !p.deleting():
+	case p.canary.Spec.Suspend && !p.deleting() && !p.takesBack():
 		p.stand(fluxkit.Standing{Ready: metav1.ConditionUnknown, Reason: v1alpha1.ReasonSuspended,
 			Message: fmt.Sprintf("spec.suspend is true: phase %s stays as it is", p.status.Phase)})
 	default:
 		p.keepFinalizer()
 		p.phase()
+		p.restart()
+		p.late()
 	}
 }
 
@@ -216,9 +218,7 @@ func (p *planner) moving(reason, message string) {
 // wait says what is waited for, and looks again after the interval.
 func (p *planner) wait(reason, message string) {
 	p.moving(reason, message)
-	if p.decision.Next == WhenChanged {
-		p.decision.Next = NextInterval
-	}
+	p.soon()
 }
 
 func (p *planner) stalled(reason, message string) {

@@ -56,7 +56,7 @@ func TestHoldingActsOnVerdicts(t *testing.T) {
 		{"pass before the hold is over", judged(analysis.VerdictPass), 0, v1alpha1.PhaseHolding, v1alpha1.ReasonProgressing},
 		{"pass after the hold", judged(analysis.VerdictPass), time.Minute, v1alpha1.PhaseScaling, v1alpha1.ReasonProgressing},
 		{"wait after the hold", judged(analysis.VerdictWait), time.Hour, v1alpha1.PhaseHolding, v1alpha1.ReasonProgressing},
-		{"hold for a day", judged(analysis.VerdictHold), 24 * time.Hour, v1alpha1.PhaseHolding, v1alpha1.ReasonProgressing},
+		{"hold for a day", judged(analysis.VerdictHold), 24 * time.Hour, v1alpha1.PhaseHolding, v1alpha1.ReasonInconclusive},
 		{"fail at once", judged(analysis.VerdictFail), 0, v1alpha1.PhaseRollingBack, v1alpha1.ReasonRollingBack},
 		{"no metrics", &GateLook{Unavailable: "connection refused"}, time.Hour, v1alpha1.PhaseHolding, v1alpha1.ReasonMetricsUnavailable},
 		{"not looked", nil, time.Hour, v1alpha1.PhaseHolding, v1alpha1.ReasonProgressing},

@@ -32,6 +32,12 @@ func (p *planner) handOver(canary *Set) {
 		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
+	if stop := p.halted(); stop != nil {
+		p.keepHold()
+		p.sizeCanary()
+		p.stop(stop, "the last gate is passed")
+		return
+	}
 	t := p.seen.Target
 	if canary.Ready < t.Replicas || canary.Replicas != t.Replicas {
 		// Not now. Had stable been released already, it goes back: an autoscaler must find it.

@@ -31,6 +31,8 @@ func (p *planner) interrupted() bool {
 		p.enter(v1alpha1.PhaseStable, "the run had been promoted")
 	case p.run.Record.Outcome != "":
 		p.rollBack(p.run.Record.Outcome, "the run had been ended")
+	case p.asked(v1alpha1.AnnotationAbort):
+		p.abort()
 	case p.deleting():
 		p.rollBack(v1alpha1.OutcomeCancelled, "the Canary is being deleted")
 	case p.targetIs(stable, stableKnown):
@@ -38,6 +40,7 @@ func (p *planner) interrupted() bool {
 	case !p.targetIs(canary, canaryKnown):
 		p.rollBack(v1alpha1.OutcomeCancelled, "the workload has a newer template")
 	default:
+		p.notePause()
 		return false
 	}
 	return true
@@ -180,6 +183,8 @@ func (p *planner) rejected() {
 		p.enter(v1alpha1.PhaseStable, "the workload's template is stable's again")
 	case !p.targetIs(canary, canaryKnown):
 		p.enter(v1alpha1.PhaseStable, "the workload has a newer template")
+	case p.asked(v1alpha1.AnnotationRetry):
+		p.retry()
 	default:
 		p.keepHold()
 		p.deleteSplit()
@@ -198,5 +203,5 @@ func (p *planner) standRejected() {
 		}
 	}
 	p.stand(fluxkit.Standing{Ready: metav1.ConditionFalse, Stalled: true, Reason: v1alpha1.ReasonRolledBack,
-		Message: fmt.Sprintf("run %s rolled back: %s; revert or fix the template in Git", p.status.Run, why)})
+		Message: fmt.Sprintf("run %s rolled back: %s; revert or fix the template in Git, or ask for another try", p.status.Run, why)})
 }

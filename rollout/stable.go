@@ -232,13 +232,14 @@ func (p *planner) deleteSplit() {
 func (p *planner) begin(stable *Set) {
 	template := p.seen.Target.Template
 	judged := p.lastWord(template)
-	if judged != nil && judged.Record.Outcome == v1alpha1.OutcomeRolledBack {
+	kind := v1alpha1.RunCanary
+	switch {
+	case judged == nil:
+	case judged.Record.Outcome == v1alpha1.OutcomePromoted:
+		kind = v1alpha1.RunReturn
+	case p.canary.Annotations[v1alpha1.AnnotationRetry] != judged.Name:
 		p.rejectAgain(judged)
 		return
-	}
-	kind := v1alpha1.RunCanary
-	if judged != nil {
-		kind = v1alpha1.RunReturn
 	}
 	spec, err := p.runSpec(stable, kind)
 	if err != nil {

@@ -5,12 +5,14 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -28,6 +30,7 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
 	err := builder.ControllerManagedBy(mgr).Named("canary").
 		For(&v1alpha1.Canary{}, builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.siblings), builder.WithPredicates(asked)).
+		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.dependents), builder.WithPredicates(phaseChanged())).
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
@@ -66,6 +69,31 @@ func (t *trigger) siblings(ctx context.Context, object client.Object) []reconcil
 		return nil
 	}
 	return t.targeting(ctx, canary.Namespace, canary.Spec.TargetRef.Name)
+}
+
+// dependents depend on a Canary whose phase changed.
+func (t *trigger) dependents(ctx context.Context, object client.Object) []reconcile.Request {
+	list := &v1alpha1.CanaryList{}
+	if err := t.reader.List(ctx, list); err != nil {
+		log.FromContext(ctx).Error(err, "list canaries that depend on another", "namespace", object.GetNamespace(), "canary", object.GetName())
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if slices.Contains(dependenciesOf(&list.Items[i]), client.ObjectKeyFromObject(object)) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}
+
+// phaseChanged passes Canaries that came, went or entered another phase.
+func phaseChanged() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.Canary)
+		after, still := e.ObjectNew.(*v1alpha1.Canary)
+		return ok && still && before.Status.Phase != after.Status.Phase
+	}}
 }
 
 func (t *trigger) targeting(ctx context.Context, namespace, workload string) []reconcile.Request {

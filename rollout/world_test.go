@@ -257,7 +257,7 @@ func (w *world) push(image string) {
 // disturb is one thing that happens.
 func (w *world) disturb() {
 	t := w.seen.Target
-	switch w.random.IntN(16) {
+	switch w.random.IntN(18) {
 	case 0:
 		w.push([]string{"A", "B", "C"}[w.random.IntN(3)])
 	case 1:
@@ -301,8 +301,25 @@ func (w *world) disturb() {
 				w.canary.Spec.TotalWeight = 1000
 			}
 		}
+	case 10:
+		w.ask()
+	case 11:
+		w.seen.Dependencies = [][]Dependency{nil, {{Namespace: "shop", Name: "other", Phase: v1alpha1.PhaseHolding}}}[w.random.IntN(2)]
 	default:
 		w.calmTick()
+	}
+}
+
+// ask is what people ask of a run, sometimes of one that is over.
+func (w *world) ask() {
+	run := w.canary.Status.Run
+	if len(w.seen.Runs) > 0 && w.random.IntN(4) == 0 {
+		run = w.seen.Runs[w.random.IntN(len(w.seen.Runs))].Name
+	}
+	requests := []string{v1alpha1.AnnotationAbort, v1alpha1.AnnotationPromote, v1alpha1.AnnotationPause, v1alpha1.AnnotationRetry}
+	w.canary.Annotations = map[string]string{requests[w.random.IntN(len(requests))]: run}
+	if w.random.IntN(4) == 0 {
+		w.canary.Annotations = nil
 	}
 }
 

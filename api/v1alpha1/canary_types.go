@@ -95,9 +95,12 @@ type CanarySpec struct {
 	// +optional
 	History *History `json:"history,omitempty"`
 
-	// suspend stops the controller from acting on this Canary: weights and pods stay as they are.
+	// suspend stops the controller from acting on this Canary: weights and pods stay as they are. Only
+	// an abort is still carried out.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+
+	RunPolicy `json:",inline"`
 }
 
 // TargetReference names a workload in the Canary's namespace.
@@ -218,6 +221,9 @@ type CanaryStatus struct {
 	// handled last.
 	// +optional
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
+	// lastHandledRestartAt is the value of the annotation sluice.dev/restart that was handled last.
+	// +optional
+	LastHandledRestartAt string `json:"lastHandledRestartAt,omitempty"`
 }
 
 // RevisionStatus names one revision of the workload.

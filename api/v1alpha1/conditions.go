@@ -48,4 +48,13 @@ const (
 	ReasonRecorded            = "Recorded"            // event: a run ended; the head of its record, to compare with later
 	ReasonRecordNotSigned     = "RecordNotSigned"     // event: somebody else has changed a run's record
 	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline
+
+	ReasonRequested            = "Requested"            // event: something that people asked for is being done
+	ReasonInvalidRequest       = "InvalidRequest"       // event: something that people asked for cannot be read
+	ReasonRestarted            = "Restarted"            // event: all of stable's pods are newer than was asked for
+	ReasonPaused               = "Paused"               // Reconciling: people asked that the run stand still
+	ReasonFrozen               = "Frozen"               // Reconciling: a freeze window is open
+	ReasonWaitingForDependency = "WaitingForDependency" // Reconciling: a Canary of spec.dependsOn is not at rest
+	ReasonInconclusive         = "Inconclusive"         // Reconciling: the gate gave no verdict within spec.maxHold
+	ReasonDeadlinePassed       = "DeadlinePassed"       // Reconciling: a phase lasts longer than spec.deadlines says
 )

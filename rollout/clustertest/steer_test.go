@@ -94,6 +94,11 @@ func (b *bed) patchCanary(patch string) {
 	require.NoError(b, b.client.Patch(b.Context(), b.canary(), client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
+func (b *bed) patch(object client.Object, patch string) {
+	b.Helper()
+	require.NoError(b, b.client.Patch(b.Context(), object, client.RawPatch(types.MergePatchType, []byte(patch))))
+}
+
 // before calls something right before the controller's first write of a kind: "release" of
 // stable, "handover" of the canary, or "unpause".
 func before(matches func(kind string) bool, act func()) func(client.WithWatch) client.Client {

@@ -75,7 +75,7 @@ func (h *hearing) invalid() ruling {
 	switch weight := h.step.Step.Weight; {
 	case h.step.Number == 0:
 		return ruling{VerdictWait, CauseUnconfirmed, "the proxies have not acknowledged the step's weight yet"}
-	case weight < 1 || weight > 100:
+	case weight < 1 && !h.step.Step.Alone || weight < 0 || weight > 100:
 		return ruling{VerdictHold, CauseInvalid, fmt.Sprintf("the step's weight of %d %% is not between 1 and 100; nothing was decided", weight)}
 	case h.state.Rounds == 0 && h.sinceData() <= h.patience():
 		return ruling{VerdictHold, CauseNoData, "no complete round of samples from both revisions yet; nothing was decided"}

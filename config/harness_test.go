@@ -60,7 +60,27 @@ func TestDefinitionsRefuse(t *testing.T) {
 			want: `unknown field "spec.stepz"`},
 		"steps ascend": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 1, hold: 5s}, {weight: 50}, {weight: 100}]}`},
 		"steps do not ascend": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 50}, {weight: 20}, {weight: 100}]}`,
-			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once"},
+			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once, after the steps without a weight"},
+		"a step of nothing": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{hold: 5s}, {weight: 100}]}`,
+			want: "spec.steps[0]: Invalid value: a step must say what the canary gets: write weight, matches or mirror"},
+		"a strategy of everything": {kind: "Canary", spec: `{targetRef: {name: a}, surge: deployment,
+  stickiness: {cookie: {name: user, maxAge: 1h}},
+  preview: [{headers: [{name: x-preview, present: true}]}],
+  steps: [
+    {mirror: {percent: 10}, hold: 1m},
+    {matches: [{headers: [{name: x-team, regex: "beta|gamma"}], method: GET}], replicas: 2},
+    {weight: 10, replicas: 25%, matches: [{cookies: [{name: beta, exact: "yes"}]}, {queryParams: [{name: b, present: false}], path: {prefix: /b}}]},
+    {weight: 100}]}`},
+		"no weight after a weight": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 5}, {mirror: {percent: 1}}, {weight: 100}]}`,
+			want: "spec.steps: weights must rise from step to step"},
+		"only matches": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{matches: [{method: GET}]}]}`,
+			want: "spec.steps: the last step must have weight spec.totalWeight"},
+		"no replicas": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 100, replicas: 0}]}`,
+			want: "replicas: write a number of at least 1, or a percentage from 1% to 100%"},
+		"replicas of more than all": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 100, replicas: 101%}]}`,
+			want: "spec.steps[0].replicas"},
+		"another surge": {kind: "Canary", spec: `{targetRef: {name: a}, surge: half}`,
+			want: `spec.surge: Unsupported value: "half": supported values: "full", "deployment"`},
 		"a weight twice": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 50}, {weight: 50}, {weight: 100}]}`,
 			want: "spec.steps: weights must rise from step to step; write them in ascending order, each once"},
 		"last step not 100": {kind: "Canary", spec: `{targetRef: {name: a}, steps: [{weight: 5}, {weight: 50}]}`,
@@ -188,6 +208,7 @@ spec: {targetRef: {name: a}}
 	require.NoError(t, yaml.Unmarshal([]byte(`
 targetRef: {apiVersion: apps/v1, kind: Deployment, name: a}
 totalWeight: 100
+surge: full
 steps: [{weight: 5, hold: 1m}, {weight: 25, hold: 2m}, {weight: 50, hold: 2m}, {weight: 100, hold: 10m}]
 gate: {successRate: 99, latency: {p99: 500ms}}
 rollbackWindow: 24h

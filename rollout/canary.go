@@ -4,7 +4,6 @@ package rollout
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,8 +29,8 @@ func (p *planner) held() {
 		p.stop(stop, "a new template is held")
 	case !p.stableWhole():
 		p.waitForStable()
-	case !p.splitIs(0):
-		p.writeSplit(0)
+	case !p.pinned():
+		p.writeSplit(0, Routing{})
 		p.waitForProxies()
 	case !p.seen.Split.Acknowledged:
 		p.waitForProxies()
@@ -48,6 +47,9 @@ func (p *planner) scaling() {
 	}
 	p.keepHold()
 	p.align()
+	if p.condemned() {
+		return
+	}
 	lost := p.retreat()
 	switch {
 	case p.seen.Target.Replicas == 0:
@@ -66,6 +68,8 @@ func (p *planner) scaling() {
 		p.waitForPods()
 	case !p.stableWhole():
 		p.waitForStable()
+	case p.showPreview():
+		p.waitForProxies()
 	case stop != nil:
 		p.status.PhaseStartedAt = stamp(p.now) // what the brake takes is not the pods' fault
 		p.stop(stop, "the canary's pods are ready")
@@ -81,6 +85,9 @@ func (p *planner) shifting() {
 	}
 	p.keepHold()
 	p.align()
+	if p.condemned() {
+		return
+	}
 	if p.retreat() || p.seen.Target.Replicas == 0 {
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
@@ -91,7 +98,7 @@ func (p *planner) shifting() {
 	p.sizeCanary()
 	stop := p.rising()
 	switch {
-	case p.splitIs(p.weight()):
+	case p.splitSays(p.weight(), p.routing()):
 	case stop != nil:
 		p.enter(v1alpha1.PhaseScaling, stop.message)
 		return
@@ -102,7 +109,7 @@ func (p *planner) shifting() {
 		p.waitForStable()
 		return
 	default:
-		p.writeSplit(p.weight())
+		p.writeSplit(p.weight(), p.routing())
 		p.waitForProxies()
 		return
 	}
@@ -128,7 +135,7 @@ func (p *planner) holding() {
 	case p.retreat():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
-	case !p.splitIs(p.weight()) && p.harmless():
+	case !p.splitSays(p.weight(), p.routing()) && p.harmless():
 		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
@@ -174,6 +181,18 @@ func (p *planner) harmless() bool {
 	}
 	gate := p.seen.Gate
 	return gate != nil && gate.Unavailable == "" && gate.Judgement.Verdict != analysis.VerdictFail
+}
+
+// condemned rolls back when the gate fails the canary while its pods or the proxies are waited for:
+// what it has of the traffic is judged all the time.
+func (p *planner) condemned() bool {
+	gate := p.seen.Gate
+	if gate == nil || p.hurried() || gate.Unavailable != "" || gate.Judgement.Verdict != analysis.VerdictFail {
+		return false
+	}
+	p.verdict(gate.Judgement)
+	p.rollBack(v1alpha1.OutcomeRolledBack, gate.Judgement.Reason)
+	return true
 }
 
 // judge acts on the look at the gate. What is unknown is not bad and not good: the step's clock
@@ -280,83 +299,21 @@ func (p *planner) leaveStep(why string) {
 		p.enter(v1alpha1.PhasePromoting, "the last gate is passed: "+why)
 		return
 	}
+	passed := p.weightText(p.status.Weight)
 	p.status.Step++
-	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("weight %s is passed: %s", p.weightText(p.status.Weight), why))
-}
-
-// steps of this run. A return has one, without a gate.
-func (p *planner) steps() []v1alpha1.Step {
-	if p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn {
-		return []v1alpha1.Step{{Weight: p.total()}}
-	}
-	return p.canary.Spec.Steps
-}
-
-// total is what weights are shares of.
-func (p *planner) total() int32 { return totalOf(p.canary.Spec.TotalWeight) }
-
-// weightText is a weight for people: percent, or parts of what the Canary counts in.
-func (p *planner) weightText(weight int32) string {
-	if p.total() == v1alpha1.DefaultTotalWeight {
-		return strconv.Itoa(int(weight))
-	}
-	return fmt.Sprintf("%d of %d", weight, p.total())
-}
-
-// rescale keeps the weight in force when totalWeight was edited, rounded down: it never jumps up.
-func (p *planner) rescale() {
-	before := totalOf(p.status.TotalWeight)
-	if before == p.total() || p.status.Weight == 0 {
-		return
-	}
-	p.status.Weight = int32(int64(p.status.Weight) * int64(p.total()) / int64(before))
-	p.status.TotalWeight = p.total()
-}
-
-// weight of the current step; before the first step of an edited list, the weight that is in force.
-func (p *planner) weight() int32 {
-	steps, i := p.steps(), int(p.status.Step)
-	if i < 0 || i >= len(steps) {
-		return p.status.Weight
-	}
-	return steps[i].Weight
-}
-
-// align continues at the highest step not above the current weight after the steps were edited.
-func (p *planner) align() {
-	p.status.Step = min(p.status.Step, int32(len(p.steps()))-1)
-	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.run.Spec.Kind == v1alpha1.RunReturn {
-		return
-	}
-	step := p.stepAt(p.status.Weight)
-	if p.status.Weight == 0 {
-		step = 0
-	}
-	unchanged := step == p.status.Step && (p.weight() == p.status.Weight || p.status.Weight == 0)
-	// Climbing: the step below is the one in force, the next is being prepared as before.
-	climbing := p.status.Phase == v1alpha1.PhaseScaling && step+1 == p.status.Step
-	if unchanged || climbing {
-		return
-	}
-	p.status.Step = step
-	if p.status.Phase == v1alpha1.PhaseHolding {
-		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %s", p.weightText(p.weight())))
-	}
+	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("weight %s is passed: %s", passed, why))
 }
 
 // stepAt is the highest step not above a weight; -1 when all are.
 func (p *planner) stepAt(weight int32) int32 {
 	step := int32(-1)
-	for i, candidate := range p.steps() {
-		if candidate.Weight <= weight {
+	for i := range p.steps() {
+		if p.weightAt(int32(i)) <= weight {
 			step = int32(i)
 		}
 	}
 	return step
 }
-
-// need is how many ready pods the current step asks of the canary.
-func (p *planner) need() int32 { return needed(p.weight(), p.total(), p.seen.Target.Replicas) }
 
 // sizeCanary makes the canary as large as the larger of the weight in force and the next one needs,
 // following the Deployment's replicas, which an autoscaler may move.
@@ -374,16 +331,33 @@ func (p *planner) sizeCanary() {
 	}
 }
 
-// retreat takes the traffic off a canary that has nothing left to serve it with.
+// retreat takes the traffic off a canary that has nothing left to serve it with, and as much of it as
+// the pods that are left do not carry. It comes back when the pods do, with an acknowledgement.
 func (p *planner) retreat() bool {
 	canary := p.canarySet()
 	if p.seen.Target.Replicas > 0 && canary != nil && canary.Ready > 0 {
+		return p.yield(canary)
+	}
+	if p.status.Weight == 0 && (p.seen.Split == nil || !p.seen.Split.reaches()) {
 		return false
 	}
-	if p.status.Weight == 0 && (p.seen.Split == nil || p.seen.Split.CanaryWeight == 0) {
+	p.writeSplit(0, Routing{})
+	return true
+}
+
+// yield lowers the weight to what the ready pods carry when some of them died. An autoscaler that asks
+// for more pods is no reason: the load on those there are is what it was.
+func (p *planner) yield(canary *Set) bool {
+	before := p.canary.Status.Canary
+	weight := carried(canary.Ready, p.total(), p.seen.Target.Replicas)
+	if before == nil || canary.Ready >= before.ReadyReplicas || weight >= p.status.Weight {
 		return false
 	}
-	p.writeSplit(0)
+	routing := p.inForce()
+	if p.splitIs(p.status.Weight) {
+		routing = p.seen.Split.Routing
+	}
+	p.writeSplit(weight, routing)
 	return true
 }
 
@@ -399,7 +373,7 @@ func (p *planner) lossMessage() string {
 func (p *planner) scaleToZero() {
 	p.status.PhaseStartedAt = stamp(p.now)
 	canary := p.canarySet()
-	if canary != nil && canary.Replicas > 0 && p.status.Weight == 0 && p.splitIs(0) {
+	if canary != nil && canary.Replicas > 0 && p.status.Weight == 0 && p.pinned() {
 		p.do(ScaleSet{Name: canary.Name})
 	}
 	p.moving(v1alpha1.ReasonScaledToZero, "the workload has no replicas; the run goes on when it has")
@@ -447,6 +421,14 @@ func (p *planner) waitForStable() {
 		ready, p.seen.Target.Replicas, v1alpha1.LabelManage, v1alpha1.ManageOff))
 }
 
+// pinned: no request reaches the canary.
+func (p *planner) pinned() bool { return p.splitIs(0) && !p.seen.Split.Routing.reaches() }
+
+// splitSays: the split has this run's revisions, a weight and a routing.
+func (p *planner) splitSays(weight int32, routing Routing) bool {
+	return p.splitIs(weight) && p.seen.Split.Routing.equal(routing)
+}
+
 // splitIs says whether the split has this run's revisions and a weight.
 func (p *planner) splitIs(weight int32) bool {
 	split := p.seen.Split
@@ -455,11 +437,11 @@ func (p *planner) splitIs(weight int32) bool {
 		(weight == 0 || totalOf(split.TotalWeight) == p.total())
 }
 
-func (p *planner) writeSplit(weight int32) {
+func (p *planner) writeSplit(weight int32, routing Routing) {
 	p.status.Weight, p.status.TotalWeight = weight, p.total()
 	p.do(WriteSplit{
 		StableHash: p.status.Stable.PodTemplateHash, CanaryHash: p.status.Canary.PodTemplateHash,
-		CanaryWeight: weight, TotalWeight: p.total(),
+		CanaryWeight: weight, TotalWeight: p.total(), Routing: routing,
 	})
 }
 
@@ -469,7 +451,8 @@ func (p *planner) repairSplit() {
 	if canary == nil || canary.Ready < needed(weight, p.total(), p.seen.Target.Replicas) {
 		weight = 0
 	}
-	p.writeSplit(weight)
+	p.status.Weight = weight
+	p.writeSplit(weight, p.inForce())
 	p.waitForProxies()
 }
 

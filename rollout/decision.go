@@ -78,10 +78,11 @@ type (
 	DeleteRun struct{ Name string }
 
 	// WriteSplit shares the traffic between two revisions: the canary gets CanaryWeight out of
-	// TotalWeight, stable the rest.
+	// TotalWeight, stable the rest, and the canary what else the routing says.
 	WriteSplit struct {
 		StableHash, CanaryHash    string
 		CanaryWeight, TotalWeight int32
+		Routing                   Routing
 	}
 	// DeleteSplit ends the sharing.
 	DeleteSplit struct{}

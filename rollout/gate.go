@@ -24,9 +24,12 @@ type gateway struct {
 func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	status := s.canary.Status
 	run := s.run(status.Run)
-	if status.Phase != v1alpha1.PhaseHolding || run == nil ||
+	if !gateIsDue(s.canary) || run == nil ||
 		run.Spec.Kind == v1alpha1.RunReturn || s.canary.Spec.Suspend || s.canary.Spec.SkipAnalysis {
 		return nil
+	}
+	if status.Weight == 0 && onlyMirrors(s.canary, currentStep(s.canary)) {
+		return &GateLook{Judgement: analysis.Judgement{Verdict: analysis.VerdictPass, Reason: "only copies reach the canary, which count for no gate"}}
 	}
 	config, err := gateOf(s.canary.Spec)
 	if err != nil {
@@ -58,6 +61,25 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	return look
 }
 
+// gateIsDue: a step is held, or the canary keeps the weight that it has while pods or proxies are waited
+// for.
+func gateIsDue(canary *v1alpha1.Canary) bool {
+	switch canary.Status.Phase {
+	case v1alpha1.PhaseHolding:
+		return true
+	case v1alpha1.PhaseScaling, v1alpha1.PhaseShifting:
+		return canary.Status.Weight > 0 && canary.Status.StepStartedAt != nil
+	}
+	return false
+}
+
+func currentStep(canary *v1alpha1.Canary) v1alpha1.Step {
+	if steps, i := canary.Spec.Steps, int(canary.Status.Step); i >= 0 && i < len(steps) {
+		return steps[i]
+	}
+	return v1alpha1.Step{Weight: canary.Status.Weight}
+}
+
 // explainer is a source that can say in its own language what it asks, for the record.
 type explainer interface {
 	Queries(query analysis.Query) []string
@@ -72,7 +94,7 @@ func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
 	for i, entry := range run.Record.Entries {
 		begins := i == 0 || run.Record.Entries[i-1].Phase != v1alpha1.PhaseHolding
 		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) {
-			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: entry.Weight})
+			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: percent(entry.Weight, canary.Status.TotalWeight), Alone: entry.Weight == 0})
 		}
 	}
 	if n := len(steps); n > 0 && steps[n-1].Weight == current.Weight {
@@ -85,7 +107,8 @@ func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
 func stepOf(canary *v1alpha1.Canary) analysis.Step {
 	steps, i := canary.Spec.Steps, int(canary.Status.Step)
 	total := canary.Status.TotalWeight
-	step := analysis.Step{Weight: percent(canary.Status.Weight, total), NextWeight: 100}
+	// Requests that were chosen by what they are come from other people than stable's.
+	step := analysis.Step{Weight: percent(canary.Status.Weight, total), NextWeight: 100, Alone: canary.Status.Weight == 0}
 	if canary.Status.StepStartedAt != nil {
 		step.StartedAt = canary.Status.StepStartedAt.Time
 	}

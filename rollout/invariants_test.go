@@ -101,12 +101,14 @@ func (w *world) check(seen Observed, decision Decision) {
 // weights rise along the steps or go to 0.
 func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
 	if e.CanaryWeight == 0 {
+		w.checkRouting(seen, decision, e)
 		return
 	}
 	canary, stable := seen.set(decision.Status.Canary.ReplicaSet), seen.set(decision.Status.Stable.ReplicaSet)
 	total := totalOf(w.canary.Spec.TotalWeight)
 	need := needed(e.CanaryWeight, total, seen.Target.Replicas)
 	switch {
+	case w.canary.Status.Phase == v1alpha1.PhasePromoting && canary != nil && canary.Owned && canary.Ready > 0:
 	case canary == nil || canary.Ready < need || canary.Ready == 0:
 		w.fail("weight %d is written with too few ready canary pods: %+v", e.CanaryWeight, canary)
 	case stable == nil && e.CanaryWeight > w.canary.Status.Weight:
@@ -116,22 +118,41 @@ func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
 	case !seen.Target.Paused || !sameRelease(seen.Target.Template, canary.Template):
 		w.fail("weight %d is written for a template that is not asked for", e.CanaryWeight)
 	}
+	if w.canary.Status.Phase == v1alpha1.PhasePromoting {
+		return // What the rolling update has made ready.
+	}
 	run := seen.run(decision.Status.Run)
+	rises := percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight)
 	stands := w.canary.Annotations[v1alpha1.AnnotationPause] == decision.Status.Run || len(seen.Dependencies) > 0 && run.Spec.Kind != v1alpha1.RunReturn
-	if stands && percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight) {
+	if stands && rises {
 		w.fail("weight %d is begun while the run must stand still", e.CanaryWeight)
 	}
-	for i, step := range w.canary.Spec.Steps {
-		if step.Weight == e.CanaryWeight && i == int(decision.Status.Step) {
-			return
-		}
+	steps := w.canary.Spec.Steps
+	if i := int(decision.Status.Step); i >= 0 && i < len(steps) && e.CanaryWeight <= steps[i].Weight {
+		return
 	}
-	if run.Spec.Kind != v1alpha1.RunReturn && percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight) {
-		w.fail("weight %d is no step's", e.CanaryWeight)
+	if run.Spec.Kind != v1alpha1.RunReturn && rises {
+		w.fail("weight %d is more than its step's", e.CanaryWeight)
 	}
 }
 
-// What is handed over is what was analysed, whole, at 100 % and acknowledged.
+// Without weight a canary is reached only with pods, in a phase in which it may be.
+func (w *world) checkRouting(seen Observed, decision Decision, e WriteSplit) {
+	if !e.Routing.reaches() {
+		return
+	}
+	canary := seen.set(decision.Status.Canary.ReplicaSet)
+	phase := w.canary.Status.Phase
+	switch {
+	case canary == nil || canary.Ready == 0:
+		w.fail("requests are sent to a canary without pods")
+	case phase != v1alpha1.PhaseScaling && phase != v1alpha1.PhaseShifting:
+		w.fail("requests are sent to a canary in phase %s", phase)
+	}
+}
+
+// What is handed over is what was analysed, whole or as large as it may get, with all the traffic that
+// it may have.
 func (w *world) checkHandover(seen Observed, e GiveBackSet) {
 	if e.Handover == nil {
 		return
@@ -142,11 +163,20 @@ func (w *world) checkHandover(seen Observed, e GiveBackSet) {
 		w.fail("handover in phase %s", w.canary.Status.Phase)
 	case !sameRelease(set.Template, seen.Target.Template):
 		w.fail("handover of a template that is not asked for")
-	case set.Ready < seen.Target.Replicas:
-		w.fail("handover of %d ready pods of %d", set.Ready, seen.Target.Replicas)
-	case seen.Split == nil || seen.Split.CanaryWeight != totalOf(seen.Split.TotalWeight) || seen.Split.CanaryHash != set.Hash:
+	case set.Ready < w.most(seen):
+		w.fail("handover of %d ready pods of %d", set.Ready, w.most(seen))
+	case seen.Split == nil || seen.Split.CanaryHash != set.Hash ||
+		seen.Split.CanaryWeight != carried(w.most(seen), totalOf(seen.Split.TotalWeight), seen.Target.Replicas):
 		w.fail("handover without all the traffic: %+v", seen.Split)
 	}
+}
+
+// most is how many pods the canary may have.
+func (w *world) most(seen Observed) int32 {
+	if w.canary.Spec.Surge == v1alpha1.SurgeDeployment {
+		return min(seen.Target.MaxSurge, seen.Target.Replicas)
+	}
+	return seen.Target.Replicas
 }
 
 // The hold is lifted only for a template that an owned set has, or when nothing could be compared.

@@ -186,6 +186,7 @@ func (o *observer) trafficSplit(ctx context.Context, s *scene) error {
 			split.Status.Proxies.Acknowledged == split.Status.Proxies.Carrying,
 		Laggards: split.Status.Proxies.Laggards, Carrying: split.Status.Proxies.Carrying,
 		Open: map[string]int64{}, TotalWeight: split.Spec.TotalWeight,
+		Routing: Routing{Matches: split.Spec.Matches, Mirror: split.Spec.Mirror, Stickiness: split.Spec.Stickiness},
 	}
 	for _, part := range split.Spec.Revisions {
 		switch part.Name {

@@ -88,6 +88,7 @@ type Split struct {
 	StableHash, CanaryHash string
 	// CanaryWeight out of TotalWeight; stable has the rest.
 	CanaryWeight, TotalWeight int32
+	Routing                   Routing
 	// Acknowledged: every proxy that carries the traffic runs this very generation.
 	Acknowledged bool
 	// Laggards are those that do not, and Carrying counts all.

@@ -8,7 +8,8 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// promoting hands the canary's ReplicaSet to the Deployment controller, then lets it go on.
+// promoting hands the canary's ReplicaSet to the Deployment controller, then lets it go on. A full canary
+// takes stable's place at once; one of a few pods is left to the Deployment's own rolling update.
 func (p *planner) promoting() {
 	canary := p.canarySet()
 	if canary == nil || !canary.Owned {
@@ -28,7 +29,7 @@ func (p *planner) handOver(canary *Set) {
 	case p.retreat():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
 		return
-	case !p.splitIs(p.total()):
+	case !p.splitIs(p.weight()):
 		p.enter(v1alpha1.PhaseShifting, "the split is not what it was")
 		return
 	}
@@ -38,12 +39,27 @@ func (p *planner) handOver(canary *Set) {
 		p.stop(stop, "the last gate is passed")
 		return
 	}
-	t := p.seen.Target
-	if canary.Ready < t.Replicas || canary.Replicas != t.Replicas {
+	t, want := p.seen.Target, p.mostReplicas()
+	if canary.Ready < want || canary.Replicas != want {
 		// Not now. Had stable been released already, it goes back: an autoscaler must find it.
 		p.keepHold()
 		p.sizeCanary()
 		p.waitForPods()
+		return
+	}
+	p.releaseForHandover()
+	p.do(GiveBackSet{Name: canary.Name, Handover: &Handover{
+		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(canary),
+	}})
+	p.moving(v1alpha1.ReasonPromoting, "the canary's ReplicaSet is handed over to the Deployment")
+	p.decision.Next = AtOnce
+}
+
+// releaseForHandover takes stable out of the Deployment that a full canary enters. A canary that is to
+// grow enters beside it: the rolling update scales the one up and the other down.
+func (p *planner) releaseForHandover() {
+	if p.surgesAsDeployment() {
+		p.keepHold()
 		return
 	}
 	p.keepLabels()
@@ -52,11 +68,6 @@ func (p *planner) handOver(canary *Set) {
 			p.do(ReleaseSet{Name: set.Name, Role: p.roleOf(set)})
 		}
 	}
-	p.do(GiveBackSet{Name: canary.Name, Handover: &Handover{
-		Replicas: t.Replicas, MaxReplicas: t.Replicas + t.MaxSurge, Revision: p.nextRevision(canary),
-	}})
-	p.moving(v1alpha1.ReasonPromoting, "the canary's ReplicaSet is handed over to the Deployment")
-	p.decision.Next = AtOnce
 }
 
 // nextRevision continues the Deployment's history over all other sets, also the released ones that
@@ -82,11 +93,28 @@ func (p *planner) finish(canary *Set) {
 	case t.Paused && t.Hold != "":
 		p.do(Unpause{})
 		p.wait(v1alpha1.ReasonPromoting, "the Deployment is let go")
+	case old != nil && old.Owned && (old.Replicas > 0 || old.Pods > 0):
+		p.follow(canary, old)
 	case old != nil && !old.Owned && (old.Replicas > 0 || old.Pods > 0):
 		p.drainOld(old)
 	default:
 		p.promoted(canary, "promoted: the analysed pods are the Deployment's")
 	}
+}
+
+// follow keeps the weights what the ready pods are while the Deployment's rolling update replaces the
+// one by the other. Nothing waits for proxies here: all gates are passed, and a stable pod that goes
+// lets its open work end by itself.
+func (p *planner) follow(canary, old *Set) {
+	if ready := int64(canary.Ready) + int64(old.Ready); ready > 0 && p.seen.Split != nil {
+		weight := int32(int64(p.total()) * int64(canary.Ready) / ready)
+		routing := Routing{Stickiness: p.canary.Spec.Stickiness}
+		if !p.splitSays(weight, routing) {
+			p.writeSplit(weight, routing)
+		}
+	}
+	p.wait(v1alpha1.ReasonPromoting, fmt.Sprintf(
+		"the Deployment's rolling update goes on: %d pods of the promoted revision are ready, %d of the old one are left", canary.Ready, old.Pods))
 }
 
 // drainOld lets the open work of the old stable set end before its pods go.

@@ -63,8 +63,8 @@ func (p *planner) bypassed() {
 
 // rollBack ends a run: its outcome is decided now, and the traffic leaves in the same breath.
 func (p *planner) rollBack(outcome v1alpha1.Outcome, why string) {
-	if p.seen.Split != nil && !p.splitIs(0) {
-		p.writeSplit(0)
+	if p.seen.Split != nil && !p.pinned() {
+		p.writeSplit(0, Routing{})
 	}
 	p.status.Weight = 0
 	p.decideOutcome(outcome)
@@ -81,8 +81,8 @@ func (p *planner) rollingBack() {
 		p.bypassed()
 		return
 	}
-	if p.seen.Split != nil && !p.splitIs(0) {
-		p.writeSplit(0)
+	if p.seen.Split != nil && !p.pinned() {
+		p.writeSplit(0, Routing{})
 	}
 	p.keepHold()
 	canary := p.canarySet()
@@ -121,7 +121,7 @@ func (p *planner) rolledBack() {
 // deadline has passed: an unreachable proxy delays no longer than that.
 func (p *planner) drained(hash string) bool {
 	split := p.seen.Split
-	if split == nil || split.Acknowledged && split.Open[hash] == 0 && p.weightOf(hash) == 0 {
+	if split == nil || split.Acknowledged && split.Open[hash] == 0 && !p.reached(hash) {
 		return true
 	}
 	if p.since() < p.drain() {
@@ -132,14 +132,16 @@ func (p *planner) drained(hash string) bool {
 	return true
 }
 
-func (p *planner) weightOf(hash string) int32 {
+// reached says whether the split lets requests get to a revision.
+func (p *planner) reached(hash string) bool {
+	split := p.seen.Split
 	switch hash {
-	case p.seen.Split.CanaryHash:
-		return p.seen.Split.CanaryWeight
-	case p.seen.Split.StableHash:
-		return totalOf(p.seen.Split.TotalWeight) - p.seen.Split.CanaryWeight
+	case split.CanaryHash:
+		return split.reaches()
+	case split.StableHash:
+		return split.CanaryWeight < totalOf(split.TotalWeight)
 	}
-	return 0
+	return false
 }
 
 func (p *planner) drain() time.Duration {

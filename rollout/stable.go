@@ -40,6 +40,8 @@ func (p *planner) unsuitable() string {
 	switch {
 	case p.seen.Target.Recreate:
 		return "spec.targetRef: the Deployment's strategy is Recreate, so its revisions must never run together; use RollingUpdate"
+	case p.surgesAsDeployment() && p.seen.Target.MaxSurge == 0 && p.seen.Target.Replicas > 0:
+		return "spec.surge: \"deployment\" takes the pods that the Deployment's maxSurge allows, and that is none; set strategy.rollingUpdate.maxSurge to at least 1 there, or write full here"
 	case p.seen.Target.SelectsAll:
 		return "spec.targetRef: the Deployment's selector asks for no label that its pods must have, so no ReplicaSet can be taken out of it; give it a matchLabels entry"
 	}

@@ -30,6 +30,7 @@ func (h *hands) writeSplit(ctx context.Context, e WriteSplit) error {
 				{Name: v1alpha1.RevisionStable, PodTemplateHash: e.StableHash, Weight: totalOf(e.TotalWeight) - e.CanaryWeight},
 				{Name: v1alpha1.RevisionCanary, PodTemplateHash: e.CanaryHash, Weight: e.CanaryWeight},
 			},
+			Matches: e.Routing.Matches, Mirror: e.Routing.Mirror, Stickiness: e.Routing.Stickiness,
 		},
 	}
 	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(desired)

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -63,7 +64,7 @@ func (w *world) observe() Observed {
 		seen.Split = &split
 	}
 	seen.Gate = nil
-	if w.canary.Status.Phase == v1alpha1.PhaseHolding {
+	if gateIsDue(&w.canary) {
 		seen.Gate = w.seen.Gate
 	}
 	return seen
@@ -125,7 +126,7 @@ func (w *world) apply(effect Effect) {
 	case DeleteRun:
 		w.seen.Runs = slices.DeleteFunc(w.seen.Runs, func(run v1alpha1.CanaryRun) bool { return run.Name == e.Name })
 	case WriteSplit:
-		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, TotalWeight: e.TotalWeight, Open: map[string]int64{}}
+		w.seen.Split = &Split{StableHash: e.StableHash, CanaryHash: e.CanaryHash, CanaryWeight: e.CanaryWeight, TotalWeight: e.TotalWeight, Routing: e.Routing, Open: map[string]int64{}}
 	case DeleteSplit:
 		w.seen.Split = nil
 	default:
@@ -297,6 +298,7 @@ func (w *world) disturb() {
 				{testStep(10), testStep(50), testStep(100)}, {testStep(100)}, {testStep(20), testStep(100)},
 				{testStep(3), testStep(400), testStep(1000)},
 			}[w.random.IntN(4)]
+			w.strategy()
 			if last := w.canary.Spec.Steps[len(w.canary.Spec.Steps)-1]; last.Weight == 1000 {
 				w.canary.Spec.TotalWeight = 1000
 			}
@@ -320,6 +322,28 @@ func (w *world) ask() {
 	w.canary.Annotations = map[string]string{requests[w.random.IntN(len(requests))]: run}
 	if w.random.IntN(4) == 0 {
 		w.canary.Annotations = nil
+	}
+}
+
+// strategy edits what else a Canary says of its steps.
+func (w *world) strategy() {
+	spec := &w.canary.Spec
+	spec.Preview, spec.Surge = nil, v1alpha1.SurgeFull
+	beta := []v1alpha1.RequestMatch{{Method: "GET"}}
+	if w.random.IntN(3) == 0 {
+		spec.Preview = beta
+	}
+	if w.random.IntN(3) == 0 {
+		spec.Surge = v1alpha1.SurgeDeployment
+	}
+	switch w.random.IntN(4) {
+	case 0:
+		spec.Steps = slices.Insert(spec.Steps, 0, v1alpha1.Step{Matches: beta, Hold: spec.Steps[0].Hold})
+	case 1:
+		spec.Steps = slices.Insert(spec.Steps, 0, v1alpha1.Step{Mirror: &v1alpha1.Mirror{Percent: 50}}, v1alpha1.Step{Matches: beta})
+	case 2:
+		replicas := intstr.FromInt32(2)
+		spec.Steps[0].Replicas = &replicas
 	}
 }
 

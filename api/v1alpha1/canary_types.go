@@ -44,7 +44,7 @@ type CanaryList struct {
 // CanarySpec is what people write.
 //
 // The steps' default is in parts of 100, so who sets totalWeight writes the steps, too.
-// +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps[size(self.steps)-1].weight == (has(self.totalWeight) ? self.totalWeight : 100)",message="spec.steps: the last step must have weight spec.totalWeight, which is 100 when it is left out; append {weight: 100, hold: 10m}"
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || (has(self.steps[size(self.steps)-1].weight) && self.steps[size(self.steps)-1].weight == (has(self.totalWeight) ? self.totalWeight : 100))",message="spec.steps: the last step must have weight spec.totalWeight, which is 100 when it is left out; append {weight: 100, hold: 10m}"
 type CanarySpec struct {
 	// targetRef names the workload, in the same namespace, whose pod template changes are released.
 	// It never changes: make a new Canary for another workload.
@@ -70,10 +70,28 @@ type CanarySpec struct {
 	// +kubebuilder:default={{weight: 5, hold: "1m"}, {weight: 25, hold: "2m"}, {weight: 50, hold: "2m"}, {weight: 100, hold: "10m"}}
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=20
-	// +kubebuilder:validation:XValidation:rule="self.all(i, step, i == 0 || self[i-1].weight < step.weight)",message="spec.steps: weights must rise from step to step; write them in ascending order, each once"
+	// +kubebuilder:validation:XValidation:rule="self.all(i, step, i == 0 || !has(self[i-1].weight) || (has(step.weight) && self[i-1].weight < step.weight))",message="spec.steps: weights must rise from step to step; write them in ascending order, each once, after the steps without a weight"
 	// +listType=atomic
 	// +optional
 	Steps []Step `json:"steps,omitempty"`
+
+	// preview: requests that match any of these reach the canary as soon as its pods are ready, in
+	// every step and from weight 0: while an approval, a freeze or a webhook is waited for, too.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +optional
+	Preview []RequestMatch `json:"preview,omitempty"`
+
+	// stickiness keeps a user at one revision while weights grow. Without it each request is drawn.
+	// +optional
+	Stickiness *Stickiness `json:"stickiness,omitempty"`
+
+	// surge says how many pods the canary may have beside stable's: "full", as many as stable, or
+	// "deployment", as many as the Deployment's maxSurge. With the latter weights never exceed what
+	// those pods carry, and after the last gate the Deployment's own rolling update makes the rest.
+	// +kubebuilder:default=full
+	// +optional
+	Surge Surge `json:"surge,omitempty"`
 
 	// gate says what must hold to leave a step.
 	// +kubebuilder:default={}

@@ -4,18 +4,51 @@ package v1alpha1
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // DefaultTotalWeight is what weights are shares of unless a Canary says otherwise: percent.
 const DefaultTotalWeight = 100
 
-// Step is one share of requests and how long it is held at least.
+// Surge says how many pods a canary may have beside stable's.
+//
+// +kubebuilder:validation:Enum=full;deployment
+type Surge string
+
+// Kinds of surge.
+const (
+	SurgeFull       Surge = "full"       // as many as stable has
+	SurgeDeployment Surge = "deployment" // as many as the Deployment's maxSurge allows
+)
+
+// Step says which requests the canary gets and for how long at least.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.weight) || has(self.matches) || has(self.mirror)",message="a step must say what the canary gets: write weight, matches or mirror"
 type Step struct {
 	// weight is the canary's share of requests in parts of totalWeight: percent, unless that is set.
+	// Steps without a weight come before those with one.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
-	// +required
-	Weight int32 `json:"weight"`
+	// +optional
+	Weight int32 `json:"weight,omitempty"`
+	// replicas is how many pods the canary has in this step: a number, or percent of the workload's,
+	// rounded up. It never has fewer than its weight needs, nor more than the workload.
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]?|100)%$`
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || int(self) >= 1",message="replicas: write a number of at least 1, or a percentage from 1% to 100%"
+	// +optional
+	Replicas *intstr.IntOrString `json:"replicas,omitempty"`
+	// matches: requests that match any of these go to the canary whatever the weight. A step with
+	// matches and without a weight is not compared with stable: its requests come from other people.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +optional
+	Matches []RequestMatch `json:"matches,omitempty"`
+	// mirror has requests that stable serves copied to the canary. Copies count for no gate: a step
+	// that only mirrors is left when its hold is over.
+	// +optional
+	Mirror *Mirror `json:"mirror,omitempty"`
 	// hold is the least time at this weight, counted from the moment in which the proxies that carry
 	// the traffic have acknowledged it. The step lasts longer when the gate needs more evidence.
 	// +kubebuilder:default="1m"

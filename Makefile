@@ -49,7 +49,7 @@ verify: generate ## Fail when something generated is stale
 # then looks for the nolint comments: each checkout has a cache of its own.
 .PHONY: lint
 lint: $(LINT) ## Run the linters
-	GOLANGCI_LINT_CACHE="$(CURDIR)/build/lint-cache" GOFLAGS=-trimpath $(LINT)/golangci-lint run ./...
+	GOLANGCI_LINT_CACHE="$(CURDIR)/build/lint-cache" GOFLAGS=-trimpath $(LINT)/golangci-lint run --allow-parallel-runners ./...
 
 # The race detector needs cgo and compiles everything once more, so it runs over Sluice itself; the
 # test bed's own tests share the builds' flags and with them the compiler's cache.

@@ -64,9 +64,14 @@ func mirrorOf(split *mesh.Split, serving []mesh.Endpoint, request requestView, d
 	return &to
 }
 
-// mirrorable says whether requests of a method are copied. A tunnel cannot be.
+// mirrorable says whether requests of a method are copied. A tunnel cannot be, and who traces wants to
+// see one way.
 func mirrorable(method string, allowUnsafe bool) bool {
-	return method != http.MethodConnect && (allowUnsafe || safeMethod(method))
+	switch method {
+	case http.MethodConnect, http.MethodTrace:
+		return false
+	}
+	return allowUnsafe || safeMethod(method)
 }
 
 // mirrorCopy is a request to be sent once more.

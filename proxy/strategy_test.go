@@ -28,12 +28,13 @@ func (p *pair) apply(t *testing.T, destination mesh.Destination, split mesh.Spli
 	p.setInbound(t, &split)
 }
 
-// ask sends a request with a header, which may be empty, and returns what answered.
-func ask(t *testing.T, client *http.Client, method, path, name, value string) string {
+// ask sends a request, with headers as "name: value", and returns what answered.
+func ask(t *testing.T, client *http.Client, method, path string, headers ...string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, shop+path, nil)
 	require.NoError(t, err)
-	if name != "" {
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
 		request.Header.Set(name, value)
 	}
 	response, err := client.Do(request)
@@ -59,9 +60,9 @@ func TestStickyByHeaderIsTheSameOnBothSides(t *testing.T) {
 		moved := 0
 		for user := range users {
 			name := fmt.Sprintf("customer-%d", user)
-			answer := ask(t, inside, http.MethodGet, "/", "X-Customer", name)
-			require.Equal(t, answer, ask(t, stable, http.MethodGet, "/", "X-Customer", name))
-			require.Equal(t, answer, ask(t, canary, http.MethodPost, "/x", "x-customer", name))
+			answer := ask(t, inside, http.MethodGet, "/", "X-Customer: "+name)
+			require.Equal(t, answer, ask(t, stable, http.MethodGet, "/", "X-Customer: "+name))
+			require.Equal(t, answer, ask(t, canary, http.MethodPost, "/x", "x-customer: "+name))
 			if before[user] == "k1" {
 				require.Equal(t, "k1", answer, "user %d moved back", user)
 			}
@@ -124,12 +125,12 @@ func TestMatchesReachTheCanaryFromWeightZero(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 10 {
-				require.Equal(t, "k1", ask(t, client, http.MethodGet, "/", "X-Preview", "yes"))
-				require.Equal(t, "s1", ask(t, client, http.MethodPost, "/", "X-Preview", "yes"))
-				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/", "X-Preview", "no"))
-				require.Equal(t, "k1", ask(t, client, http.MethodGet, "/beta/x?on", "", ""))
-				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/beta/x?off", "", ""))
-				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/betas?on", "", ""))
+				require.Equal(t, "k1", ask(t, client, http.MethodGet, "/", "X-Preview: yes"))
+				require.Equal(t, "s1", ask(t, client, http.MethodPost, "/", "X-Preview: yes"))
+				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/", "X-Preview: no"))
+				require.Equal(t, "k1", ask(t, client, http.MethodGet, "/beta/x?on"))
+				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/beta/x?off"))
+				require.Equal(t, "s1", ask(t, client, http.MethodGet, "/betas?on"))
 			}
 		})
 	}
@@ -186,8 +187,8 @@ func TestMirrorCopiesSafeRequests(t *testing.T) {
 	for name, client := range callers {
 		for i := range requests {
 			// What a client marks itself is no copy.
-			require.Equal(t, "s1", ask(t, client, http.MethodGet, fmt.Sprintf("/%s?n=%d", name, i), "Sluice-Mirrored", "true"))
-			require.Equal(t, "s1", ask(t, client, http.MethodPost, "/order", "", ""))
+			require.Equal(t, "s1", ask(t, client, http.MethodGet, fmt.Sprintf("/%s?n=%d", name, i), "Sluice-Mirrored: true"))
+			require.Equal(t, "s1", ask(t, client, http.MethodPost, "/order"))
 		}
 		require.Eventually(t, func() bool { return len(copies.below("/"+name)) == requests }, 10*time.Second, 5*time.Millisecond)
 	}
@@ -258,7 +259,7 @@ func TestMirrorDelaysNobody(t *testing.T) {
 	p.apply(t, destination, mirrored)
 	client := p.caller.Client()
 	for range 200 {
-		require.Equal(t, "s1", ask(t, client, http.MethodGet, "/", "", ""))
+		require.Equal(t, "s1", ask(t, client, http.MethodGet, "/"))
 	}
 	require.Zero(t, p.caller.Metric("sluice_mirrored_requests_total", `outcome="answered"`))
 	require.GreaterOrEqual(t, p.caller.Metric("sluice_mirrored_requests_total", `outcome="dropped"`), 100.0)

@@ -47,6 +47,8 @@ type App struct {
 // Canary as Git has it.
 type Canary struct {
 	Steps []Step
+	// Strategy are the fields of the spec that say what the canary gets, as YAML, in place of Steps.
+	Strategy []string
 	// SuccessRate as it is written in YAML: 99 or "99.9"; 99 when empty.
 	SuccessRate string
 	P99         time.Duration // 500ms when 0

@@ -66,6 +66,17 @@ func TestFilesEverything(t *testing.T) {
 	require.Equal(t, 10*time.Second, canary.Spec.Drain.Duration)
 }
 
+func TestFilesWithAStrategy(t *testing.T) {
+	built := build(t, App{Namespace: "shop", Version: "v1", Canary: &Canary{
+		Strategy: []string{"totalWeight: 1000", "steps: [{weight: 5, hold: 30s}, {weight: 1000}]"}, Drain: time.Second,
+	}})
+	var canary v1alpha1.Canary
+	require.NoError(t, yaml.UnmarshalStrict([]byte(built["Canary"]), &canary))
+	require.EqualValues(t, 1000, canary.Spec.TotalWeight)
+	require.Len(t, canary.Spec.Steps, 2)
+	require.Equal(t, time.Second, canary.Spec.Drain.Duration)
+}
+
 // TestVersionsDifferByTheDeploymentOnly: a new version is one changed file.
 func TestVersionsDifferByTheDeploymentOnly(t *testing.T) {
 	one, err := App{Namespace: "shop", Version: "v1"}.Files("x")

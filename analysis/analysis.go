@@ -64,17 +64,17 @@ type Pair struct {
 // live pod of both revisions has reported.
 type Round struct {
 	End time.Time
-	// Open: the round is not complete; it is the last one and has nothing but Parts. What is
-	// compared waits for its end, the objectives do not.
+	// Open: the round is not complete, and is the last one. Canary is what was seen of it by End. What
+	// is compared waits for a round's end, the objectives do not.
 	Open   bool
 	Canary Counts
 	Stable Counts
 	// CanaryCold and StableCold are those of them that came from pods in their WarmUp. They count for
 	// errors, but no canary fails for their latencies.
 	CanaryCold, StableCold Counts
-	// Parts are the canary's counts by the time at which they were seen, oldest first, if that is known;
-	// they add up to Canary.
-	Parts []Part
+	// ColdKnown: CanaryCold and StableCold were worked out by pod. Else the canary is taken to be cold
+	// for a WarmUp after its first request.
+	ColdKnown bool
 	// Edges of the latency histogram, beside the objective's, at which the revisions are compared;
 	// 0 where there is none. They stay as they are for a whole run.
 	Edges [2]time.Duration
@@ -83,14 +83,6 @@ type Round struct {
 	StablePods []Counts
 	// CanaryCustom and StableCustom are the custom metrics, in the order of Config.Custom.
 	CanaryCustom, StableCustom []Pair
-}
-
-// Part of a round: what one look at some of the canary's pods added.
-type Part struct {
-	At   time.Time
-	Seen Counts
-	// Cold is what of it came from pods in their WarmUp.
-	Cold Counts
 }
 
 // Step is where the run stands.

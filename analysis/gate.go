@@ -126,11 +126,12 @@ func (g *Gate) Observe(index int, value Value) {
 }
 
 // Add folds one round. A round that does not end after the one before is known already. An open one
-// stands until the next is added.
+// stands until the next is added. Rounds that end before the run starts only show how stable's pods differ.
 func (g *Gate) Add(round Round) {
 	state := &g.state
 	length := round.End.Sub(state.End)
-	if length <= 0 && state.Rounds > 0 {
+	if length <= 0 {
+		g.rehearse(round)
 		return
 	}
 	if round.Open {
@@ -140,7 +141,7 @@ func (g *Gate) Add(round Round) {
 	g.ahead = Round{}
 	g.open()
 	seen := sighting{Round: round, length: length, inStep: g.inStep(round), cold: g.cold(round)}
-	if state.Rounds == 0 {
+	if state.Rounds == 0 && state.Edges == [2]time.Duration{} {
 		state.Edges = round.Edges
 	}
 	seen.edges = [2]bool{state.Edges[0] > 0 && round.Edges[0] == state.Edges[0], state.Edges[1] > 0 && round.Edges[1] == state.Edges[1]}
@@ -148,6 +149,25 @@ func (g *Gate) Add(round Round) {
 		g.weigh(&g.measures[i], &state.Measures[i], &seen)
 	}
 	g.count(round, seen.inStep)
+}
+
+// rehearse learns from a round that ended before the run's start.
+func (g *Gate) rehearse(round Round) {
+	state := &g.state
+	if state.Rounds > 0 || !round.End.After(state.Rehearsed) {
+		return
+	}
+	length := usualScrape
+	if !state.Rehearsed.IsZero() {
+		length = round.End.Sub(state.Rehearsed)
+		state.remember(length)
+	}
+	state.Rehearsed, state.Edges = round.End, round.Edges
+	for i := range g.measures {
+		for j := range g.measures[i].boundaries {
+			g.disperse(&g.measures[i], j, &state.Measures[i].Boundaries[j], &sighting{Round: round, length: length})
+		}
+	}
 }
 
 // sighting is a round with what the fold has to know of it.
@@ -170,22 +190,26 @@ func (g *Gate) inStep(round Round) bool {
 
 // cold says whether a round began before the canary was warm.
 func (g *Gate) cold(round Round) bool {
-	if g.state.WarmFrom.IsZero() && round.Canary.Requests > 0 {
-		g.state.WarmFrom = round.End.Add(WarmUp)
+	if n := round.Canary.Requests; g.state.WarmFrom.IsZero() && n > 0 {
+		// The first of n requests is to be expected after a part of 1/(n+1) of the round.
+		first := time.Duration(float64(round.End.Sub(g.state.End)) / (float64(n) + 1))
+		g.state.WarmFrom = g.state.End.Add(first + WarmUp)
 	}
-	return g.state.WarmFrom.IsZero() || g.state.End.Before(g.state.WarmFrom)
+	return g.stillCold(round)
+}
+
+// stillCold: a round is cold that began before the canary was warm, unless its source knows better.
+func (g *Gate) stillCold(round Round) bool {
+	return !round.ColdKnown && (g.state.WarmFrom.IsZero() || g.state.End.Before(g.state.WarmFrom))
 }
 
 // count moves the totals, the step's clock and its starts.
 func (g *Gate) count(round Round, inStep bool) {
 	state, step := &g.state, &g.state.Step
-	if length := round.End.Sub(state.End); length > 0 {
-		const remembered = 5
-		state.Lengths = append(state.Lengths, length)
-		state.Lengths = state.Lengths[max(0, len(state.Lengths)-remembered):]
-		if step.Number > 0 {
-			step.Elapsed += min(length, g.patience())
-		}
+	length := round.End.Sub(state.End)
+	state.remember(length)
+	if step.Number > 0 {
+		step.Elapsed += min(length, g.patience())
 	}
 	state.Canary, state.Stable = state.Canary.plus(round.Canary), state.Stable.plus(round.Stable)
 	sum(state.CanaryCustom, round.CanaryCustom)
@@ -222,49 +246,13 @@ func (g *Gate) weigh(measure *measure, m *MeasureState, seen *sighting) {
 		terms = append(terms, starts.mixture(m.Boundaries[i].Worse, g.scratch))
 	}
 	worse := logSum(terms) - math.Log(float64(len(terms)))
+	broken := starts.mixture(m.OverBets, g.scratch)
 	growth := g.growth(seen.length)
+	m.Over.grow(broken, growth)
 	if measure.custom { // one family: worse where it is compared, broken where it is not
-		broken := starts.mixture(m.OverBets, g.scratch)
-		m.Over.grow(broken, growth)
 		worse = logMean(worse, broken)
-	} else {
-		g.breaches(measure, m, seen.Round, seen.cold)
 	}
 	m.Worse.grow(worse, growth)
-}
-
-// breaches folds the parts of a round into the evidence that the canary breaks an objective. Only the
-// canary is looked at, so this need not wait for all pods.
-func (g *Gate) breaches(measure *measure, m *MeasureState, round Round, cold bool) {
-	parts := round.Parts
-	if len(parts) == 0 {
-		parts = []Part{{At: round.End, Seen: round.Canary, Cold: round.CanaryCold}}
-	}
-	last, phi := g.state.End, m.Boundaries[0].Dispersion.factor()
-	for _, part := range parts {
-		seen := measure.boundaries[0].read(Round{Canary: part.Seen})
-		if measure.ignoresCold {
-			seen = seen.minus(measure.boundaries[0].read(Round{Canary: part.Cold}))
-		}
-		if measure.ignoresCold && cold {
-			seen = trial{}
-		}
-		betOver(m.OverBets, measure.budget, seen, phi)
-		m.Over.grow(g.state.Starts.mixture(m.OverBets, g.scratch), g.growth(part.At.Sub(last)))
-		last = part.At
-	}
-}
-
-// over is the evidence that the canary breaks an objective, with what is known of the open round.
-func (g *Gate) over(i int) float64 {
-	m := g.state.Measures[i]
-	if len(g.ahead.Parts) == 0 || g.measures[i].custom {
-		return m.Over.Capped
-	}
-	m.OverBets = clone2(m.OverBets)
-	warm := g.state.WarmFrom
-	g.breaches(&g.measures[i], &m, g.ahead, warm.IsZero() || g.state.End.Before(warm))
-	return m.Over.Capped
 }
 
 // bet on a round at one boundary of a measure.
@@ -284,7 +272,7 @@ func (g *Gate) bet(measure *measure, m *MeasureState, i int, seen *sighting) {
 	if comparable {
 		betWorse(m.Blame, comparison{tolerance: 1}, share, warm, phi)
 	}
-	if measure.custom && (!comparable || step.Weight >= 100) {
+	if !measure.custom || !comparable || step.Weight >= 100 {
 		betOver(m.OverBets, measure.budget, warm, phi)
 	}
 	cold := g.share(all, seen.inStep)
@@ -303,14 +291,33 @@ func (g *Gate) bet(measure *measure, m *MeasureState, i int, seen *sighting) {
 	}
 }
 
+// over is the evidence that the canary breaks an objective, with what is known of the open round. Only
+// the canary is looked at for that, so it need not wait for all pods.
+func (g *Gate) over(i int) float64 {
+	m, measure := g.state.Measures[i], &g.measures[i]
+	if g.ahead.Canary.Requests == 0 || measure.custom {
+		return m.Over.Capped
+	}
+	seen := sighting{Round: g.ahead, cold: g.stillCold(g.ahead)}
+	_, warm := g.trials(measure, 0, &seen)
+	bets := clone2(m.OverBets)
+	betOver(bets, measure.budget, warm, m.Boundaries[0].Dispersion.factor())
+	m.Over.grow(g.state.Starts.mixture(bets, g.scratch), g.growth(g.ahead.End.Sub(g.state.End)))
+	return m.Over.Capped
+}
+
 func (e *LogEvidence) grow(full, most float64) {
 	e.Capped += math.Min(full-e.Full, most)
 	e.Full = full
 }
 
-// growth is the most that log evidence may grow in a round of the given length.
+// growth is the most that log evidence may grow in a round of the given length, or of the usual length
+// if that is longer: the first round of a run ends when it happens to.
 func (g *Gate) growth(length time.Duration) float64 {
 	part := 0.5
+	if len(g.state.Lengths) > 0 {
+		length = max(length, g.scrape())
+	}
 	if span := g.config.EvidenceSpan; span > 0 {
 		part = math.Min(part, length.Seconds()/span.Seconds())
 	}

@@ -47,11 +47,8 @@ func journey(random *rand.Rand) (Config, []Step, []Round) {
 	for end := start; end.Before(at.Add(30 * time.Minute)); end = end.Add(time.Duration(5+random.IntN(30)) * time.Second) {
 		canary := counts(uint64(random.IntN(20)), 0.05)
 		pods := []Counts{counts(uint64(random.IntN(40)), 0.04), counts(uint64(random.IntN(40)), 0.08)}
-		half := Counts{Requests: canary.Requests / 2, Errors: canary.Errors / 2, Slow: canary.Slow / 2}
-		rest := Counts{Requests: canary.Requests - half.Requests, Errors: canary.Errors - half.Errors, Slow: canary.Slow - half.Slow}
 		rounds = append(rounds, Round{
-			Parts: []Part{{At: end.Add(-2 * time.Second), Seen: half}, {At: end, Seen: rest}},
-			End:   end, Canary: canary, Stable: pods[0].plus(pods[1]), StablePods: pods, Edges: edges,
+			End: end, Canary: canary, Stable: pods[0].plus(pods[1]), StablePods: pods, Edges: edges,
 			CanaryCold:   Counts{Requests: canary.Requests / 3, Slow: canary.Slow / 3},
 			CanaryCustom: []Pair{{Total: 10, Good: uint64(random.IntN(11))}}, StableCustom: []Pair{{Total: 90, Good: uint64(80 + random.IntN(11))}},
 		})
@@ -80,8 +77,8 @@ func TestReplayIsIncremental(t *testing.T) {
 			value := Value{At: round.End, Number: float64(random.IntN(40))}
 			replayed.Add(round)
 			replayed.Observe(0, value)
-			bitByBit.Add(Round{End: round.Parts[0].At, Open: true, Parts: round.Parts[:1]})
-			bitByBit.Judge(round.Parts[0].At)
+			bitByBit.Add(Round{End: round.End.Add(-time.Second), Open: true, Canary: round.CanaryCold})
+			bitByBit.Judge(round.End)
 			bitByBit.Add(round)
 			bitByBit.Observe(0, value)
 			if random.IntN(8) == 0 {
@@ -243,26 +240,23 @@ func TestNoSingleRoundFails(t *testing.T) {
 // A broken objective need not wait for the pods of stable, but for two looks and for one whole round
 // that puts the blame on the canary.
 func TestOpenRounds(t *testing.T) {
+	failing := Counts{Requests: 40, Errors: 20}
+	open := Round{End: start.Add(22 * time.Second), Open: true, Canary: failing}
 	gate, err := Begin(Defaults(), start)
 	require.NoError(t, err)
 	gate.Enter(first)
-	failing := Counts{Requests: 40, Errors: 20}
 	gate.Add(Round{End: start.Add(14 * time.Second), Canary: failing, Stable: Counts{Requests: 760}})
 	require.Equal(t, CauseSuspicious, gate.Judge(gate.state.End).Cause)
-	part := Part{At: start.Add(18 * time.Second), Seen: failing}
-	gate.Add(Round{End: part.At, Open: true, Parts: []Part{part}})
-	require.Equal(t, CauseSuspicious, gate.Judge(part.At).Cause)
-	next := Part{At: start.Add(23 * time.Second), Seen: failing}
-	gate.Add(Round{End: next.At, Open: true, Parts: []Part{part, next}})
 	before := gate.State()
-	require.Equal(t, CauseObjective, gate.Judge(next.At).Cause)
+	gate.Add(open)
+	require.Equal(t, CauseObjective, gate.Judge(open.End).Cause)
 	require.Equal(t, before, gate.State(), "what is not complete is not remembered")
 
 	gate, err = Begin(Defaults(), start)
 	require.NoError(t, err)
 	gate.Enter(first)
-	gate.Add(Round{End: next.At, Open: true, Parts: []Part{part, next}})
-	require.NotEqual(t, VerdictFail, gate.Judge(next.At).Verdict, "stable may fail as well")
+	gate.Add(open)
+	require.NotEqual(t, VerdictFail, gate.Judge(open.End).Verdict, "stable may fail as well")
 }
 
 // Evidence grows with the time that it is seen for, not with how often it is looked at.

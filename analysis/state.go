@@ -16,6 +16,8 @@ type State struct {
 	Config Config `json:"config"`
 	// End of the last round, or the run's start.
 	End time.Time `json:"end"`
+	// Rehearsed is the end of the last round before the run's start.
+	Rehearsed time.Time `json:"rehearsed,omitzero"`
 	// Rounds is how many there were.
 	Rounds int `json:"rounds"`
 	// Lengths of the last rounds, oldest first.
@@ -167,6 +169,13 @@ func clone2(rows [][]float64) [][]float64 {
 		copied[i] = slices.Clone(row)
 	}
 	return copied
+}
+
+// remember the length of a round.
+func (state *State) remember(length time.Duration) {
+	const remembered = 5
+	state.Lengths = append(state.Lengths, length)
+	state.Lengths = state.Lengths[max(0, len(state.Lengths)-remembered):]
 }
 
 // start begins to bet anew, for a step or within one.

@@ -19,6 +19,7 @@ help: ## Show the targets
 
 -include e2e/cluster.mk
 -include e2e/demo.mk
+-include analysis/bench.mk
 
 .PHONY: build
 build: ## Build the programs into build/bin

@@ -87,7 +87,7 @@ type gateRun struct {
 	gate    *analysis.Gate
 	options GateOptions
 	step    int
-	read    int
+	read    time.Time
 	low     bool
 }
 
@@ -106,17 +106,17 @@ func (r *gateRun) enter(step int) {
 }
 
 func (r *gateRun) look(source analysis.Source) (Outcome, bool) {
-	rounds, err := source.Rounds(context.Background(), analysis.Query{})
+	rounds, err := source.Rounds(context.Background(), analysis.Query{Since: r.read})
 	if err != nil {
 		return Outcome{}, false
 	}
-	for _, round := range rounds[r.read:] {
+	for _, round := range rounds {
 		if r.options.NoPods {
 			round.StablePods = nil
 		}
 		r.gate.Add(round)
 		if !round.Open {
-			r.read++
+			r.read = round.End
 		}
 	}
 	judgement := r.gate.Judge(at(r.world.now))

@@ -56,9 +56,13 @@ func newView(w *world, limit time.Duration) *view {
 	return v
 }
 
-// Rounds are those that have ended since the world began, and the open one.
-func (v *view) Rounds(context.Context, analysis.Query) ([]analysis.Round, error) {
-	rounds := slices.Clip(v.rounds)
+// Rounds are those that have ended since, and the open one.
+func (v *view) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round, error) {
+	ended := len(v.rounds)
+	for ended > 0 && v.rounds[ended-1].End.After(query.Since) {
+		ended--
+	}
+	rounds := slices.Clip(v.rounds[ended:])
 	if v.open.Canary.Requests > 0 {
 		rounds = append(rounds, v.open)
 	}

@@ -137,6 +137,9 @@ type Query struct {
 	Since, Now time.Time
 	// LatencyLimit: responses over it are slow.
 	LatencyLimit time.Duration
+	// Before is how long before Since stable is read as well, at most 1h: the gate learns from it how
+	// stable's pods differ and at which edges latencies are compared. 0 is not at all.
+	Before time.Duration
 }
 
 // Source reads rounds. An error means that nothing is known: the caller holds, and never fails.

@@ -4,6 +4,7 @@ package prometheus
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,8 +34,9 @@ type sighted struct {
 	next int
 }
 
-// fold turns an answer into rounds. A round ends with the scrape by which every live pod of both
-// revisions has been seen since the round before; what came after the last such scrape waits.
+// fold turns an answer into rounds: those of stable before the run, then the run's, then what is known
+// of the canary since. A round ends with the scrape by which every live pod of both revisions has been
+// seen since the round before.
 func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 	var all []series
 	for _, stream := range answer {
@@ -42,66 +44,161 @@ func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 			all = append(all, s)
 		}
 	}
-	if err := complete(p, all); err != nil {
+	p, err := complete(p, all)
+	if err != nil {
 		return nil, err
 	}
-	seen := newSightings(all)
-	var grown []increment
-	for _, s := range all {
-		grown = append(grown, s.increments(p.from, s.baseline(p, seen))...)
-	}
-	slices.SortFunc(grown, func(a, b increment) int { return a.at.Compare(b.at) })
-
 	var rounds []analysis.Round
-	began := p.from
-	for _, now := range seen.times {
-		seen.advance(now)
-		if !now.After(began) || !seen.all(began, now) {
-			continue
-		}
-		next := 0
-		for next < len(grown) && !grown[next].at.After(now) {
-			next++
-		}
-		rounds = append(rounds, newRound(now, grown[:next]))
-		grown, began = grown[next:], now
+	if p.Before > 0 {
+		rounds = newAssembler(p.rehearsal(), before(all, p.from)).rounds()
+	}
+	during := newAssembler(p, all)
+	rounds = append(rounds, during.rounds()...)
+	if open := during.round(p.Now, during.grown); open.Canary.Requests > 0 {
+		rounds = append(rounds, analysis.Round{
+			End: during.grown[len(during.grown)-1].at, Open: true,
+			Canary: open.Canary, CanaryCold: open.CanaryCold, ColdKnown: true, Edges: open.Edges,
+		})
 	}
 	return rounds, nil
 }
 
-// complete refuses an answer in which a revision has requests but no latencies: without them none
-// would be slow.
-func complete(p plan, all []series) error {
-	if p.edge == 0 {
-		return nil
+// rehearsal is the time before the run, in which there is only stable.
+func (p plan) rehearsal() plan {
+	p.Now, p.from, p.truncated, p.alone = p.from, p.from.Add(-p.Before), true, true
+	return p
+}
+
+// before keeps stable's samples up to a time.
+func before(all []series, end time.Time) []series {
+	var kept []series
+	for _, s := range all {
+		n, _ := slices.BinarySearchFunc(s.samples, end, func(s sample, at time.Time) int { return s.at.Compare(at) })
+		if s.arm == stable && n > 0 {
+			s.samples = s.samples[:n]
+			kept = append(kept, s)
+		}
 	}
+	return kept
+}
+
+// complete refuses an answer in which a revision has requests but no latencies: without them none
+// would be slow. Where the revisions' histograms have not the same other edges, nothing is compared there.
+func complete(p plan, all []series) (plan, error) {
 	var has [arms][kinds]bool
 	for _, s := range all {
 		has[s.arm][s.kind] = true
 	}
 	for a, hash := range [arms]string{p.CanaryHash, p.StableHash} {
-		requests, latencies := has[a][succeeded] || has[a][failed], has[a][within] && has[a][answered]
-		if requests && !latencies {
-			return fmt.Errorf("the pods with hash %q export no %s with le=%q", hash, latencyBuckets, fmt.Sprint(p.edge.Milliseconds()))
+		if requests := has[a][succeeded] || has[a][failed]; !requests {
+			continue
+		}
+		if p.edge > 0 && (!has[a][within] || !has[a][answered]) {
+			return p, fmt.Errorf("the pods with hash %q export no %s with le=%q", hash, latencyBuckets, fmt.Sprint(p.edge.Milliseconds()))
+		}
+		for i, kind := range [2]kind{withinFirst, withinSecond} {
+			if !has[a][kind] {
+				p.edges[i] = 0
+			}
 		}
 	}
-	return nil
+	return p, nil
 }
 
-// newRound sums up what happened before its end.
-func newRound(end time.Time, grown []increment) analysis.Round {
-	var sums [arms][kinds]float64
+// assembler puts what the counters grew by into rounds.
+type assembler struct {
+	plan
+	seen *sightings
+	// grown is what no round has yet, oldest first.
+	grown []increment
+	// warm is when the WarmUp of each pod ends that began to answer in this time.
+	warm map[string]time.Time
+}
+
+func newAssembler(p plan, all []series) *assembler {
+	a := &assembler{plan: p, seen: newSightings(all), warm: map[string]time.Time{}}
+	known := map[string]bool{}
+	for _, s := range all {
+		baseline := s.baseline(p, a.seen)
+		grown := s.increments(p.from, baseline)
+		a.grown = append(a.grown, grown...)
+		if s.kind != succeeded && s.kind != failed {
+			continue
+		}
+		known[s.pod] = known[s.pod] || baseline > 0
+		if len(grown) > 0 {
+			// The first request came some time since the scrape before.
+			warm := grown[0].at.Add(analysis.WarmUp - a.seen.interval/2)
+			if at, ok := a.warm[s.pod]; !ok || warm.Before(at) {
+				a.warm[s.pod] = warm
+			}
+		}
+	}
+	for pod := range known {
+		if known[pod] {
+			delete(a.warm, pod)
+		}
+	}
+	slices.SortStableFunc(a.grown, func(x, y increment) int { return x.at.Compare(y.at) })
+	return a
+}
+
+// rounds that are complete. What came after them stays grown.
+func (a *assembler) rounds() []analysis.Round {
+	var rounds []analysis.Round
+	began := a.from
+	for _, now := range a.seen.times {
+		a.seen.advance(now)
+		if !now.After(began) || !a.seen.all(began, now, a.alone) {
+			continue
+		}
+		next := 0
+		for next < len(a.grown) && !a.grown[next].at.After(now) {
+			next++
+		}
+		rounds = append(rounds, a.round(now, a.grown[:next]))
+		a.grown, began = a.grown[next:], now
+	}
+	return rounds
+}
+
+// round sums up what happened before its end.
+func (a *assembler) round(end time.Time, grown []increment) analysis.Round {
+	var sums, cold [arms][kinds]float64
+	pods := map[string]*[kinds]float64{}
 	for _, increment := range grown {
 		sums[increment.arm][increment.kind] += increment.amount
+		switch {
+		case increment.kind == lost:
+		case increment.at.Before(a.warm[increment.pod]):
+			cold[increment.arm][increment.kind] += increment.amount
+		case increment.arm == stable:
+			if pods[increment.pod] == nil {
+				pods[increment.pod] = &[kinds]float64{}
+			}
+			pods[increment.pod][increment.kind] += increment.amount
+		}
 	}
-	return analysis.Round{End: end, Canary: newCounts(sums[canary]), Stable: newCounts(sums[stable])}
+	round := analysis.Round{
+		End: end, Canary: a.counts(sums[canary]), Stable: a.counts(sums[stable]),
+		CanaryCold: a.counts(cold[canary]), StableCold: a.counts(cold[stable]), ColdKnown: true, Edges: a.edges,
+	}
+	for _, pod := range slices.Sorted(maps.Keys(pods)) {
+		round.StablePods = append(round.StablePods, a.counts(*pods[pod]))
+	}
+	return round
 }
 
-func newCounts(sums [kinds]float64) analysis.Counts {
+func (p plan) counts(sums [kinds]float64) analysis.Counts {
 	whole := func(sum float64) uint64 { return uint64(max(0, min(sum, largestCount))) }
 	counts := analysis.Counts{Errors: whole(sums[failed]) + whole(sums[lost])}
 	counts.Requests = counts.Errors + whole(sums[succeeded])
 	counts.Slow = min(whole(sums[answered]-sums[within]), counts.Requests)
+	for i, kind := range [2]kind{withinFirst, withinSecond} {
+		if p.edges[i] > 0 {
+			counts.Over[i] = min(whole(sums[answered]-sums[kind]), counts.Requests)
+		}
+	}
 	return counts
 }
 
@@ -163,8 +260,8 @@ func (s *sightings) advance(now time.Time) {
 }
 
 // all says whether by now every live pod was seen since the time given, and one at least of each
-// revision: of a revision that has gone silent nothing is known.
-func (s *sightings) all(since, now time.Time) bool {
+// revision, or of stable where that is alone: of a revision that has gone silent nothing is known.
+func (s *sightings) all(since, now time.Time, alone bool) bool {
 	var present [arms]bool
 	for _, pod := range s.pods {
 		if pod.next == 0 { // not born yet
@@ -178,5 +275,5 @@ func (s *sightings) all(since, now time.Time) bool {
 			return false
 		}
 	}
-	return present[canary] && present[stable]
+	return (present[canary] || alone) && present[stable]
 }

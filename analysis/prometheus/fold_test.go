@@ -29,6 +29,7 @@ func stream(metric, pod, labels string, samples ...float64) *model.SampleStream 
 	}
 	s := &model.SampleStream{Metric: model.Metric{
 		model.MetricNameLabel: model.LabelValue(metric), labelPod: model.LabelValue(pod), labelDirection: inbound, labelHash: model.LabelValue(hash),
+		labelNamespace: "shop", labelDestinationNamespace: "shop",
 	}}
 	switch labels {
 	case classSuccess, classFailure:
@@ -63,6 +64,9 @@ func own(s *model.SampleStream) *model.SampleStream {
 func ends(rounds []analysis.Round) []string {
 	texts := []string{}
 	for _, r := range rounds {
+		if r.Open {
+			continue
+		}
 		texts = append(texts, fmt.Sprintf("%v: %d/%d, %d/%d", r.End.Sub(began).Seconds(),
 			r.Canary.Errors, r.Canary.Requests, r.Stable.Errors, r.Stable.Requests))
 	}
@@ -214,13 +218,73 @@ func TestFoldLatency(t *testing.T) {
 	rounds, err := fold(p, answer)
 	require.NoError(t, err)
 	require.Equal(t, []analysis.Round{{
-		End:    began.Add(time.Second).Local(),
-		Canary: analysis.Counts{Requests: 10, Slow: 6},
-		Stable: analysis.Counts{Requests: 10, Slow: 1},
+		End:        began.Add(time.Second).Local(),
+		Canary:     analysis.Counts{Requests: 10, Slow: 6},
+		CanaryCold: analysis.Counts{Requests: 10, Slow: 6},
+		Stable:     analysis.Counts{Requests: 10, Slow: 1},
+		ColdKnown:  true,
+		StablePods: []analysis.Counts{{Requests: 10, Slow: 1}},
 	}}, rounds)
 
 	_, err = fold(p, answer[:5])
 	require.EqualError(t, err, `the pods with hash "new" export no response_latency_ms_bucket with le="400"`)
+}
+
+// Before the run only stable is looked at, by pod; in it a pod is cold for a WarmUp after its first
+// request, and what came after the last whole round is told of the canary.
+func TestFoldBeforeAndColdAndOpen(t *testing.T) {
+	query := runQuery(2 * time.Minute)
+	query.Before = time.Minute
+	p, err := newPlan(query)
+	require.NoError(t, err)
+	rounds, err := fold(p, model.Matrix{
+		good("old/1", -50, 100, -35, 110, -20, 120, -5, 130, 10, 140, 25, 150, 40, 160, 55, 170), bad("old/1", -50, 0, -35, 1, -20, 1),
+		good("old/2", -48, 300, -33, 330, -18, 360, -3, 390, 12, 420, 27, 450, 42, 480, 57, 510),
+		good("new/1", 14, 4, 29, 8, 44, 12, 59, 16, 70, 19),
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"-50: 0/0, 0/0", "-35: 0/0, 1/11", "-20: 0/0, 0/40", "-5: 0/0, 0/40",
+		"14: 0/4, 0/40", "29: 0/4, 0/40", "44: 0/4, 0/40", "59: 0/4, 0/40",
+	}, ends(rounds))
+	require.Equal(t, []analysis.Counts{{Requests: 11, Errors: 1}}, rounds[1].StablePods)
+	require.Equal(t, []analysis.Counts{{Requests: 10}, {Requests: 30}}, rounds[2].StablePods)
+	var cold []uint64
+	for _, round := range rounds {
+		require.True(t, round.ColdKnown)
+		require.Zero(t, round.StableCold)
+		cold = append(cold, round.CanaryCold.Requests)
+	}
+	require.Equal(t, []uint64{0, 0, 0, 0, 4, 4, 0, 0, 0}, cold)
+	open := rounds[len(rounds)-1]
+	require.True(t, open.Open)
+	require.Equal(t, analysis.Counts{Requests: 3}, open.Canary)
+}
+
+// Other edges are compared only where both revisions have them.
+func TestFoldEdges(t *testing.T) {
+	query := runQuery(time.Minute)
+	query.LatencyLimit = 500 * time.Millisecond
+	p, err := newPlan(query)
+	require.NoError(t, err)
+	p.edges = [2]time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
+	bucket := func(pod, edge string, samples ...float64) *model.SampleStream {
+		s := stream(latencyBuckets, pod, "", samples...)
+		s.Metric[labelEdge] = model.LabelValue(edge)
+		return s
+	}
+	answer := model.Matrix{
+		good("old/1", -1, 0, 1, 100), stream(latencyCount, "old/1", "", -1, 0, 1, 100),
+		bucket("old/1", "100.0", -1, 0, 1, 90), bucket("old/1", "200", -1, 0, 1, 98), bucket("old/1", "500", -1, 0, 1, 99),
+		good("new/1", 1, 10), stream(latencyCount, "new/1", "", 1, 10), bucket("new/1", "100", 1, 4), bucket("new/1", "500.0", 1, 9),
+		bucket("new/1", "odd", 1, 9), bucket("new/1", "300", 1, 9),
+	}
+	rounds, err := fold(p, answer)
+	require.NoError(t, err)
+	require.Len(t, rounds, 1)
+	require.Equal(t, [2]time.Duration{100 * time.Millisecond}, rounds[0].Edges)
+	require.Equal(t, analysis.Counts{Requests: 10, Slow: 1, Over: [2]uint64{6}}, rounds[0].Canary)
+	require.Equal(t, analysis.Counts{Requests: 100, Slow: 1, Over: [2]uint64{10}}, rounds[0].Stable)
 }
 
 // What is known of a run at a time stays known as more is seen: the rounds of a later answer begin
@@ -237,6 +301,9 @@ func TestFoldReplays(t *testing.T) {
 		require.NoError(t, err)
 		rounds, err := fold(p, model.Matrix{good("old/1", oldSamples[:n]...), good("new/1", newSamples[:n]...)})
 		require.NoError(t, err)
+		if last := len(rounds) - 1; last >= 0 && rounds[last].Open {
+			rounds = rounds[:last]
+		}
 		require.GreaterOrEqual(t, len(rounds), len(before))
 		require.Equal(t, before, append([]analysis.Round(nil), rounds[:len(before)]...))
 		before = append([]analysis.Round(nil), rounds...)
@@ -250,9 +317,9 @@ func TestSelectors(t *testing.T) {
 	p, err := newPlan(query)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		`{__name__=~"proxy_build_info|response_total|response_latency_ms_bucket|response_latency_ms_count",direction=~"|inbound",namespace="a\"b\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?",route_name!~"probe|mirror"}[151s]`,
-		`{__name__="response_total",direction="outbound",classification="failure",error!="",status_code="",dst_namespace="a\"b\\c",dst_pod_template_hash=~"n\\.w\\||old"}[151s]`,
-	}, p.selectors())
+		`{__name__=~"proxy_build_info|response_total|response_latency_ms_bucket|response_latency_ms_count",direction=~"|inbound",namespace=~"a\"b\\\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?",route_name!~"probe|mirror"}[151s]`,
+		`{__name__="response_total",direction="outbound",classification="failure",error!="",status_code="",dst_namespace=~"a\"b\\\\c",dst_pod_template_hash=~"n\\.w\\||old"}[151s]`,
+	}, selectors([]plan{p}))
 }
 
 func TestPlanRefuses(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -50,6 +51,10 @@ type Source struct {
 	client  *http.Client
 	api     v1.API
 	timeout time.Duration
+
+	mutex sync.Mutex
+	// edges at which the latencies of a run are compared, by what asks for them.
+	edges map[string][2]time.Duration
 }
 
 var _ analysis.Source = (*Source)(nil)
@@ -74,7 +79,7 @@ func New(options Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a Prometheus client: %w", err)
 	}
-	return &Source{client: client, api: v1.NewAPI(apiClient), timeout: options.Timeout}, nil
+	return &Source{client: client, api: v1.NewAPI(apiClient), timeout: options.Timeout, edges: map[string][2]time.Duration{}}, nil
 }
 
 // Close drops idle connections.
@@ -84,40 +89,20 @@ func (s *Source) Close() {
 
 // Rounds reads what both revisions did since the run's start, but at most in the last hour.
 func (s *Source) Rounds(ctx context.Context, query analysis.Query) ([]analysis.Round, error) {
-	plan, err := newPlan(query)
-	if err != nil {
-		return nil, fmt.Errorf("plan the queries for %s/%s: %w", query.Namespace, query.Workload, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	var answers model.Matrix
-	for _, selector := range plan.selectors() {
-		answer, err := s.read(ctx, selector, query.Now)
-		if err != nil {
-			return nil, fmt.Errorf("read the requests of %s/%s: %w: %w", query.Namespace, query.Workload, ErrUnavailable, err)
-		}
-		answers = append(answers, answer...)
-	}
-	rounds, err := fold(plan, answers)
-	if err != nil {
-		return nil, fmt.Errorf("count the requests of %s/%s: %w: %w", query.Namespace, query.Workload, ErrUnavailable, err)
-	}
-	return rounds, nil
+	answer := s.RoundsOf(ctx, []analysis.Query{query})[0]
+	return answer.Rounds, answer.Err
 }
 
-func (s *Source) read(ctx context.Context, selector string, at time.Time) (model.Matrix, error) {
-	value, warnings, err := s.api.Query(ctx, selector, at, v1.WithTimeout(s.timeout))
+// read asks one query and takes no answer that is not whole.
+func (s *Source) read(ctx context.Context, query string, at time.Time) (model.Value, error) {
+	value, warnings, err := s.api.Query(ctx, query, at, v1.WithTimeout(s.timeout))
 	if err != nil {
 		return nil, withoutBody(err)
 	}
 	if len(warnings) > 0 {
 		return nil, fmt.Errorf("the answer is partial: it came with %d warnings", len(warnings))
 	}
-	matrix, ok := value.(model.Matrix)
-	if !ok {
-		return nil, errors.New("the answer holds no series of samples")
-	}
-	return matrix, nil
+	return value, nil
 }
 
 // withoutBody keeps of an error what is ours to say. Errors of the API quote the answer, which may be

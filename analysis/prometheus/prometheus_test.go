@@ -32,7 +32,7 @@ func newSource(t *testing.T, answer http.HandlerFunc) *prometheus.Source {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
-	source, err := prometheus.New(prometheus.Options{Address: server.URL, Timeout: time.Second, MaximumBytes: 4096})
+	source, err := prometheus.New(prometheus.Options{Address: server.URL, Timeout: time.Minute, MaximumBytes: 4096})
 	require.NoError(t, err)
 	t.Cleanup(source.Close)
 	return source
@@ -94,7 +94,13 @@ func TestRoundsUnavailable(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			rounds, err := newSource(t, c.answer).Rounds(t.Context(), query)
+			ctx := t.Context()
+			if strings.HasPrefix(c.name, "slow") {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+				defer cancel()
+			}
+			rounds, err := newSource(t, c.answer).Rounds(ctx, query)
 			require.ErrorIs(t, err, prometheus.ErrUnavailable)
 			require.ErrorContains(t, err, "shop/checkout")
 			require.ErrorContains(t, err, c.want)

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -36,6 +38,10 @@ const (
 	labelClass       = "classification"
 	labelDirection   = "direction"
 	labelError       = "error"
+	labelEdge        = "le"
+	labelNamespace   = "namespace"
+
+	labelDestinationNamespace = "dst_namespace"
 
 	classFailure = "failure"
 	classSuccess = "success"
@@ -51,8 +57,12 @@ type plan struct {
 	// from is the run's start, or later for a run that is too long to be read whole.
 	from      time.Time
 	truncated bool
+	// alone: only stable is looked at.
+	alone bool
 	// edge of the latency histogram at which responses begin to be slow; 0 if latency is not asked for.
 	edge time.Duration
+	// edges at which latencies are compared beside it; 0 where there is none.
+	edges [2]time.Duration
 }
 
 func newPlan(query analysis.Query) (plan, error) {
@@ -66,11 +76,13 @@ func newPlan(query analysis.Query) (plan, error) {
 		return p, errors.New("namespace and hashes must be valid UTF-8")
 	case query.Since.IsZero() || query.Now.Before(query.Since):
 		return p, fmt.Errorf("the run's start %v is not before now, %v", query.Since, query.Now)
+	case query.Before < 0 || query.Before > longest:
+		return p, fmt.Errorf("the time before the run's start %v is not from 0 to %v", query.Before, longest)
 	case query.LatencyLimit < 0:
 		return p, fmt.Errorf("the latency limit %v is negative", query.LatencyLimit)
 	}
 	if earliest := query.Now.Add(-longest); p.from.Before(earliest) {
-		p.from, p.truncated = earliest, true
+		p.from, p.truncated, p.Before = earliest, true, 0
 	}
 	if query.LatencyLimit > 0 {
 		if p.edge = analysis.LatencyEdge(query.LatencyLimit); p.edge == 0 {
@@ -80,25 +92,46 @@ func newPlan(query analysis.Query) (plan, error) {
 	return p, nil
 }
 
-// selectors are what to ask for: one answer with all that the pods of both revisions counted, so that
-// it is of one instant, and one with what anybody counted of requests to them that got no response.
-// Probes, where they are marked as Linkerd does, and copies for a canary are no requests of users.
-func (p plan) selectors() []string {
+// selectors are what to ask for some runs: one answer with all that the pods of their revisions
+// counted, so that it is of one instant, and one with what anybody counted of requests to them that got
+// no response. Probes, where they are marked as Linkerd does, and copies for a canary are no requests of
+// users.
+func selectors(plans []plan) []string {
 	names := presence + "|" + responses
-	if p.edge > 0 {
+	var namespaces, hashes, edges []string
+	var length time.Duration
+	for _, p := range plans {
+		namespaces = append(namespaces, regexp.QuoteMeta(p.Namespace))
+		hashes = append(hashes, regexp.QuoteMeta(p.CanaryHash), regexp.QuoteMeta(p.StableHash))
+		length = max(length, p.Now.Sub(p.from)+p.Before+lead)
+		for _, edge := range [3]time.Duration{p.edge, p.edges[0], p.edges[1]} {
+			if edge > 0 { // Prometheus 3 writes the edges of a histogram as floats.
+				edges = append(edges, fmt.Sprintf(`%d(\.0+)?`, edge.Milliseconds()))
+			}
+		}
+	}
+	if len(edges) > 0 {
 		names += "|" + latencyBuckets + "|" + latencyCount
 	}
-	window := fmt.Sprintf("[%ds]", int64((p.Now.Sub(p.from)+lead)/time.Second)+1)
-	hashes := quote(regexp.QuoteMeta(p.CanaryHash) + "|" + regexp.QuoteMeta(p.StableHash))
-	// Prometheus 3 writes the edges of a histogram as floats. No edge at all is a series without buckets.
-	edges := quote(fmt.Sprintf(`|%d(\.0+)?`, p.edge.Milliseconds()))
-	return []string{
-		fmt.Sprintf(`{__name__=~%s,%s=~%s,namespace=%s,%s=~%s,le=~%s,route_name!~"probe|mirror"}%s`,
-			quote(names), labelDirection, quote("|"+inbound), quote(p.Namespace), labelHash, hashes, edges, window),
-		fmt.Sprintf(`{__name__=%s,%s=%s,%s=%s,%s!="",status_code="",dst_namespace=%s,%s=~%s}%s`,
-			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), labelError,
-			quote(p.Namespace), labelDestination, hashes, window),
+	// No edge at all is a series without buckets.
+	all := func(texts []string) string {
+		return strings.Join(slices.Compact(slices.Sorted(slices.Values(texts))), "|")
 	}
+	window := fmt.Sprintf("[%ds]", int64(length/time.Second)+1)
+	return []string{
+		fmt.Sprintf(`{__name__=~%s,%s=~%s,%s=~%s,%s=~%s,%s=~%s,route_name!~"probe|mirror"}%s`,
+			quote(names), labelDirection, quote("|"+inbound), labelNamespace, quote(all(namespaces)), labelHash, quote(all(hashes)),
+			labelEdge, quote("|"+all(edges)), window),
+		fmt.Sprintf(`{__name__=%s,%s=%s,%s=%s,%s!="",status_code="",%s=~%s,%s=~%s}%s`,
+			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), labelError,
+			labelDestinationNamespace, quote(all(namespaces)), labelDestination, quote(all(hashes)), window),
+	}
+}
+
+// histogram asks for stable's latencies in the minutes before the run, by edge.
+func (p plan) histogram() string {
+	return fmt.Sprintf(`sum by (le) (increase(%s{%s=%s,%s=%s,%s=%s,route_name!~"probe|mirror"}[%ds]))`,
+		latencyBuckets, labelDirection, quote(inbound), labelNamespace, quote(p.Namespace), labelHash, quote(p.StableHash), int64(p.Before/time.Second))
 }
 
 // quote makes a PromQL string: whatever the text holds, it stays one value.

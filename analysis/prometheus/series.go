@@ -5,6 +5,7 @@ package prometheus
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -14,12 +15,14 @@ import (
 type kind int
 
 const (
-	succeeded kind = iota // responses that are no failure
-	failed                // responses that are
-	answered              // responses whose latency was measured
-	within                // those of them that took at most the limit
-	lost                  // requests that got no response, counted by whoever saw that
-	present               // nothing: that the pod was scraped
+	succeeded   kind = iota // responses that are no failure
+	failed                  // responses that are
+	answered                // responses whose latency was measured
+	within                  // those of them that took at most the limit
+	withinFirst             // and at most each of the two other edges
+	withinSecond
+	lost    // requests that got no response, counted by whoever saw that
+	present // nothing: that the pod was scraped
 	kinds
 )
 
@@ -48,6 +51,7 @@ type sample struct {
 // increment is by how much a counter grew up to a scrape.
 type increment struct {
 	at     time.Time
+	pod    string
 	arm    arm
 	kind   kind
 	amount float64
@@ -61,17 +65,20 @@ const largestCount = 1 << 53
 func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	label := func(name model.LabelName) string { return string(stream.Metric[name]) }
 	s := series{pod: label(labelPod) + "\xff" + label(labelInstance)}
-	hash := label(labelHash)
+	hash, namespace := label(labelHash), label(labelNamespace)
 	switch {
 	case label(labelDirection) == outbound:
 		if label(labelError) == canceled && hash != label(labelDestination) {
 			return s, false // The canary's or stable's own proxy counts it too, for every caller.
 		}
-		s.kind, hash = lost, label(labelDestination)
+		s.kind, hash, namespace = lost, label(labelDestination), label(labelDestinationNamespace)
 	case label(model.MetricNameLabel) == presence:
 		s.kind = present
 	case label(model.MetricNameLabel) == latencyBuckets:
-		s.kind = within
+		var ok bool
+		if s.kind, ok = p.bucket(label(labelEdge)); !ok {
+			return s, false
+		}
 	case label(model.MetricNameLabel) == latencyCount:
 		s.kind = answered
 	case label(labelClass) == classFailure:
@@ -81,12 +88,11 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	default:
 		return s, false
 	}
-	switch hash {
-	case p.CanaryHash:
-		s.arm = canary
-	case p.StableHash:
-		s.arm = stable
-	default:
+	if namespace != p.Namespace {
+		return s, false // Equal templates have equal hashes.
+	}
+	var ok bool
+	if s.arm, ok = p.armOf(hash); !ok {
 		return s, false
 	}
 	for _, pair := range stream.Values {
@@ -97,6 +103,37 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	}
 	slices.SortStableFunc(s.samples, func(a, b sample) int { return a.at.Compare(b.at) })
 	return s, len(s.samples) > 0
+}
+
+// armOf tells the revisions apart by their hashes.
+func (p plan) armOf(hash string) (arm, bool) {
+	switch hash {
+	case p.CanaryHash:
+		return canary, true
+	case p.StableHash:
+		return stable, true
+	}
+	return 0, false
+}
+
+// bucket tells the edges apart. An answer that names no edge was asked for one only.
+func (p plan) bucket(edge string) (kind, bool) {
+	if edge == "" {
+		return within, p.edge > 0
+	}
+	milliseconds, err := strconv.ParseFloat(edge, 64)
+	if err != nil {
+		return 0, false
+	}
+	switch at := time.Duration(milliseconds * float64(time.Millisecond)); at {
+	case p.edge:
+		return within, at > 0
+	case p.edges[0]:
+		return withinFirst, at > 0
+	case p.edges[1]:
+		return withinSecond, at > 0
+	}
+	return 0, false
 }
 
 // increments of the series after from, given the value that it had there.
@@ -111,7 +148,7 @@ func (s series) increments(from time.Time, baseline float64) []increment {
 			amount = sample.value
 		}
 		if amount > 0 {
-			grown = append(grown, increment{sample.at, s.arm, s.kind, amount})
+			grown = append(grown, increment{sample.at, s.pod, s.arm, s.kind, amount})
 		}
 		baseline = sample.value
 	}

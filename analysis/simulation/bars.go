@@ -62,7 +62,6 @@ func Bars() []Bar {
 			bars = append(bars, Bar{scenario, GateServer, metric, limit})
 		}
 	}
-	const outage50, outage500 = "outage of both 60 s 50 req/s", "outage of both 60 s 500 req/s"
 	for _, s := range GoodCanaries() {
 		switch {
 		case s.Outage:

@@ -149,7 +149,7 @@ func healthy(t tally, edges []float64) (success, fast, known bool) {
 	return rate >= 0.99, p99 <= 0.5, !math.IsNaN(rate)
 }
 
-// Flagger: every interval both metrics over a window of that length; whatever is not in range, and no
+// Flagger looks every interval at both metrics over a window of that length; whatever is not in range, and no
 // data, counts as failed; when the threshold was reached, the next tick rolls back.
 func Flagger(name string, interval float64) Rule {
 	const threshold = 5
@@ -175,7 +175,7 @@ func Flagger(name string, interval float64) Rule {
 	}}
 }
 
-// Argo: a measurement each minute in the background of pauses of two minutes; more failures than the
+// Argo measures each minute in the background of pauses of two minutes; more failures than the
 // limit abort, and so do five errors in a row, which are tried again after 10 s.
 func Argo(name string, limit int) Rule {
 	const interval, pause, retry, errorLimit = 60, 120, 10, 4
@@ -218,7 +218,7 @@ func Argo(name string, limit int) Rule {
 	}}
 }
 
-// MannWhitney: steps of five minutes, each judged once at its end by a rank test at 98 % between the
+// MannWhitney has steps of five minutes, each judged once at its end by a rank test at 98 % between the
 // two revisions' points; a shift matters beyond a quarter of its estimate. No points at all fail.
 func MannWhitney(name string) Rule {
 	const length, spacing = 300, 30

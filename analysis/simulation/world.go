@@ -8,6 +8,7 @@ package simulation
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/sluice-mesh/sluice/analysis"
@@ -170,10 +171,7 @@ func (w *world) advance(to float64) {
 
 // pass does what is due now.
 func (w *world) pass() {
-	changes := false
-	for _, knot := range w.knots {
-		changes = changes || knot == w.now
-	}
+	changes := slices.Contains(w.knots, w.now)
 	if w.moving() && w.now == math.Floor(w.now/tick)*tick {
 		changes = true
 		w.drift()
@@ -187,21 +185,27 @@ func (w *world) pass() {
 			continue
 		}
 		w.next[scraper] += w.vantage.Scrape
-		if w.down(w.now) {
+		if !w.down(w.now) {
+			w.scrape(scraper)
+		}
+	}
+}
+
+// scrape takes a sample of all that is counted at one place.
+func (w *world) scrape(scraper int) {
+	for i := range w.meters {
+		m := &w.meters[i]
+		if m.scraper != scraper || (w.now < 0 && w.pods[m.pod].canary) {
 			continue
 		}
-		for i := range w.meters {
-			if m := &w.meters[i]; m.scraper == scraper && (w.now >= 0 || !w.pods[m.pod].canary) {
-				w.draw(m)
-				if !w.keep && len(m.samples) > 0 {
-					m.samples = m.samples[:0]
-				}
-				m.samples = append(m.samples, sample{w.now, m.total})
-			}
+		w.draw(m)
+		if !w.keep {
+			m.samples = m.samples[:0]
 		}
-		if w.scraped != nil {
-			w.scraped(scraper, w.now)
-		}
+		m.samples = append(m.samples, sample{w.now, m.total})
+	}
+	if w.scraped != nil {
+		w.scraped(scraper, w.now)
 	}
 }
 
@@ -249,45 +253,45 @@ func (w *world) draw(m *meter) {
 
 // tune works out the rates that are in force from now on.
 func (w *world) tune() {
-	s := w.scenario
-	places := 1.0
-	if w.vantage.Callers > 0 {
-		places = float64(w.vantage.Callers)
-	}
+	places := float64(max(1, w.vantage.Callers))
 	for i := range w.meters {
 		m := &w.meters[i]
-		p := w.pods[m.pod]
-		faulty := p.canary && w.now >= s.Onset && 100*w.weight >= s.OnsetWeight-1e-9
-		m.rate = s.Requests * (1 - w.weight) / stablePods / places
-		if p.canary {
-			m.rate = s.Requests * w.weight / canaryPods / places
+		share := (1 - w.weight) / stablePods
+		if w.pods[m.pod].canary {
+			share = w.weight / canaryPods
 		}
-		errors := s.Errors * math.Exp(w.driftErrors) * p.moreErrors
-		slowness := math.Exp(w.driftLatency) * p.slowness
-		stall := 0.0
-		if faulty {
-			errors += s.AddErrors
-			stall = s.Stall
-			if s.Slower > 0 {
-				slowness *= s.Slower
-			}
-		}
-		if w.now >= w.outage && w.now < w.outage+60 {
-			errors += 0.05
-			slowness *= 2
-		}
-		if m.pod == 0 && w.now >= w.blip && w.now < w.blip+10 {
-			errors += 0.2
-		}
-		if s.ColdStart && p.canary && w.now >= 0 {
-			slowness *= 1 + 2*math.Exp(-w.now/10)
-		}
-		m.errors = math.Min(errors, 1)
-		shape := latency{heavy: s.HeavyTail, slowness: slowness, stall: stall}
+		m.rate = w.scenario.Requests * share / places
+		var shape latency
+		m.errors, shape = w.condition(m.pod)
 		for j, edge := range w.edges {
 			m.over[j] = shape.over(edge)
 		}
 	}
+}
+
+// condition of a pod: its share of errors and its latencies.
+func (w *world) condition(index int) (float64, latency) {
+	s, p := w.scenario, w.pods[index]
+	errors := s.Errors * math.Exp(w.driftErrors) * p.moreErrors
+	shape := latency{heavy: s.HeavyTail, slowness: math.Exp(w.driftLatency) * p.slowness}
+	if p.canary && w.now >= s.Onset && 100*w.weight >= s.OnsetWeight-1e-9 {
+		errors += s.AddErrors
+		shape.stall = s.Stall
+		if s.Slower > 0 {
+			shape.slowness *= s.Slower
+		}
+	}
+	if w.now >= w.outage && w.now < w.outage+60 {
+		errors += 0.05
+		shape.slowness *= 2
+	}
+	if index == 0 && w.now >= w.blip && w.now < w.blip+10 {
+		errors += 0.2
+	}
+	if s.ColdStart && p.canary && w.now >= 0 {
+		shape.slowness *= 1 + 2*math.Exp(-w.now/10)
+	}
+	return math.Min(errors, 1), shape
 }
 
 // harm is how many of the canary's requests were bad by now.
@@ -353,18 +357,10 @@ func gateEdges(s Scenario, limit time.Duration) []float64 {
 			edges = append(edges, edge.Seconds())
 		}
 	}
-	return ascending(edges)
+	slices.Sort(edges)
+	return edges
 }
 
 func seconds(value float64) time.Duration {
 	return time.Duration(math.Round(value * float64(time.Second)))
-}
-
-func ascending(values []float64) []float64 {
-	for i := range values {
-		for j := i; j > 0 && values[j] < values[j-1]; j-- {
-			values[j], values[j-1] = values[j-1], values[j]
-		}
-	}
-	return values
 }

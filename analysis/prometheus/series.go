@@ -66,26 +66,14 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	label := func(name model.LabelName) string { return string(stream.Metric[name]) }
 	s := series{pod: label(labelPod) + "\xff" + label(labelInstance)}
 	hash, namespace := label(labelHash), label(labelNamespace)
-	switch {
-	case label(labelDirection) == outbound:
+	if label(labelDirection) == outbound {
 		if label(labelError) == canceled && hash != label(labelDestination) {
 			return s, false // The canary's or stable's own proxy counts it too, for every caller.
 		}
 		s.kind, hash, namespace = lost, label(labelDestination), label(labelDestinationNamespace)
-	case label(model.MetricNameLabel) == presence:
-		s.kind = present
-	case label(model.MetricNameLabel) == latencyBuckets:
-		var ok bool
-		if s.kind, ok = p.bucket(label(labelEdge)); !ok {
-			return s, false
-		}
-	case label(model.MetricNameLabel) == latencyCount:
-		s.kind = answered
-	case label(labelClass) == classFailure:
-		s.kind = failed
-	case label(labelClass) == classSuccess:
-		s.kind = succeeded
-	default:
+	} else if kind, ok := p.kindOf(label); ok {
+		s.kind = kind
+	} else {
 		return s, false
 	}
 	if namespace != p.Namespace {
@@ -103,6 +91,23 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	}
 	slices.SortStableFunc(s.samples, func(a, b sample) int { return a.at.Compare(b.at) })
 	return s, len(s.samples) > 0
+}
+
+// kindOf tells what a pod counts of its own answers.
+func (p plan) kindOf(label func(model.LabelName) string) (kind, bool) {
+	switch name := label(model.MetricNameLabel); {
+	case name == presence:
+		return present, true
+	case name == latencyBuckets:
+		return p.bucket(label(labelEdge))
+	case name == latencyCount:
+		return answered, true
+	case label(labelClass) == classFailure:
+		return failed, true
+	case label(labelClass) == classSuccess:
+		return succeeded, true
+	}
+	return 0, false
 }
 
 // armOf tells the revisions apart by their hashes.

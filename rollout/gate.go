@@ -13,9 +13,6 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// rehearsal is how long before a run stable's pods are looked at, to know how they differ.
-const rehearsal = 5 * time.Minute
-
 // gateway asks the gate. An error of the source is never a failure of the canary: it is reported as
 // what is not known.
 type gateway struct {
@@ -47,7 +44,7 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	query := analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
-		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: config.Objectives.LatencyLimit, Before: rehearsal,
+		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: config.Objectives.LatencyLimit,
 	}
 	rounds, err := source.Rounds(ctx, query)
 	if err != nil {

@@ -20,6 +20,7 @@ help: ## Show the targets
 -include e2e/cluster.mk
 -include e2e/demo.mk
 -include analysis/bench.mk
+-include rollout/model.mk
 
 .PHONY: build
 build: ## Build the programs into build/bin
@@ -59,7 +60,7 @@ CORE := ./api/... ./analysis/... ./internal/... ./mesh/... ./proxy/... ./rollout
 .PHONY: unit
 unit: ## Run the tests that need nothing
 	CGO_ENABLED=1 go test -race $(CORE)
-	go test -trimpath . ./chart/... ./config/... ./e2e/...
+	go test -trimpath . ./chart/... ./config/... ./e2e/... ./rollout/model
 
 .PHONY: netns
 netns: ## Run the tests in network namespaces (as root)
@@ -67,7 +68,7 @@ netns: ## Run the tests in network namespaces (as root)
 
 .PHONY: harness
 harness: ## Run the tests on a real API server with a fake kubelet
-	go test -trimpath -tags harness -count 1 -p 1 ./rollout/clustertest ./mesh ./config ./internal/cli ./analysis/prometheus ./e2e/harness ./e2e/flux ./e2e/demosync
+	go test -trimpath -tags harness -count 1 -p 1 ./rollout/clustertest ./mesh ./config ./rollout/model ./internal/cli ./analysis/prometheus ./e2e/harness ./e2e/flux ./e2e/demosync
 
 .PHONY: test
 test: ## Run everything: what CI runs

@@ -47,6 +47,7 @@ func (p *planner) scaling() {
 	}
 	p.keepHold()
 	p.align()
+	p.renewDeadline()
 	if p.condemned() {
 		return
 	}
@@ -316,7 +317,8 @@ func (p *planner) stepAt(weight int32) int32 {
 }
 
 // sizeCanary makes the canary as large as the larger of the weight in force and the next one needs,
-// following the Deployment's replicas, which an autoscaler may move.
+// following the Deployment's replicas, which an autoscaler may move. Pods that are asked for only now
+// have the whole deadline.
 func (p *planner) sizeCanary() {
 	want := max(p.need(), needed(p.status.Weight, p.total(), p.seen.Target.Replicas))
 	canary := p.canarySet()
@@ -326,8 +328,10 @@ func (p *planner) sizeCanary() {
 			Name: p.status.Canary.ReplicaSet, Hash: p.status.Canary.PodTemplateHash, Role: v1alpha1.RevisionCanary,
 			Template: p.seen.Target.Template, Replicas: want,
 		})
+		p.status.PhaseStartedAt = stamp(p.now)
 	case !canary.Owned && !canary.Deleting && canary.Replicas != want:
 		p.do(ScaleSet{Name: canary.Name, Replicas: want})
+		p.status.PhaseStartedAt = stamp(p.now)
 	}
 }
 
@@ -392,9 +396,19 @@ func (p *planner) waitForPods() {
 	case p.since() < deadline:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("%s; waiting until %s", state, p.until(deadline)))
 	case p.seen.Starved != "" || canary == nil:
+		p.status.PhaseStartedAt = stamp(p.now)
 		p.wait(v1alpha1.ReasonInsufficientCanary, fmt.Sprintf("%s: %s", state, p.seen.Starved))
 	default:
 		p.rollBack(v1alpha1.OutcomeRolledBack, fmt.Sprintf("%s after %s", state, deadline))
+	}
+}
+
+// renewDeadline: at the last look there were enough canary pods, or fewer were asked for. Those that
+// were lost or asked for since have the whole deadline, however long the controller was away.
+func (p *planner) renewDeadline() {
+	canary, last := p.canarySet(), p.status.Canary
+	if last.ReadyReplicas >= p.need() || canary != nil && canary.Replicas != last.Replicas {
+		p.status.PhaseStartedAt = stamp(p.now)
 	}
 }
 

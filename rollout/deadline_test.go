@@ -68,6 +68,8 @@ func TestScalingDeadlineRollsBack(t *testing.T) {
 	w.canary.Spec.Deadlines.Scaling = &metav1.Duration{Duration: 5 * time.Minute}
 	w.canary.Status.Phase, w.canary.Status.PhaseStartedAt = v1alpha1.PhaseScaling, stamp(w.now)
 	w.canary.Status.Step = 1
+	w.reconcile(false) // asks for the pods
+	w.reconcile(false)
 	require.Equal(t, v1alpha1.PhaseScaling, Plan(&w.canary, w.observe(), w.now.Add(4*time.Minute)).Status.Phase, "the Deployment's own is 1m")
 	require.Equal(t, v1alpha1.PhaseRollingBack, Plan(&w.canary, w.observe(), w.now.Add(6*time.Minute)).Status.Phase)
 }

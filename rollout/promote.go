@@ -41,6 +41,7 @@ func (p *planner) handOver(canary *Set) {
 	}
 	t, want := p.seen.Target, p.mostReplicas()
 	if canary.Ready < want || canary.Replicas != want {
+		p.renewDeadline()
 		// Not now. Had stable been released already, it goes back: an autoscaler must find it.
 		p.keepHold()
 		p.sizeCanary()
@@ -117,8 +118,15 @@ func (p *planner) follow(canary, old *Set) {
 		"the Deployment's rolling update goes on: %d pods of the promoted revision are ready, %d of the old one are left", canary.Ready, old.Pods))
 }
 
-// drainOld lets the open work of the old stable set end before its pods go.
+// drainOld lets the open work of the old stable set end before its pods go. Without a split they
+// would still be given new work.
 func (p *planner) drainOld(old *Set) {
+	if !p.splitIs(p.total()) {
+		p.writeSplit(p.total(), Routing{Stickiness: p.canary.Spec.Stickiness})
+		p.status.PhaseStartedAt = stamp(p.now)
+		p.waitForProxies()
+		return
+	}
 	if old.Replicas == 0 {
 		p.wait(v1alpha1.ReasonPromoting, fmt.Sprintf("waiting for %d old pods to go", old.Pods))
 		return

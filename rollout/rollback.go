@@ -81,17 +81,22 @@ func (p *planner) rollingBack() {
 		p.bypassed()
 		return
 	}
-	if p.seen.Split != nil && !p.pinned() {
+	canary := p.canarySet()
+	empty := canary == nil || canary.Replicas == 0 && canary.Pods == 0
+	// Without a split the pods of both revisions have traffic. The drain begins when it is there.
+	if (p.seen.Split != nil || !empty) && !p.pinned() {
 		p.writeSplit(0, Routing{})
+		p.status.PhaseStartedAt = stamp(p.now)
 	}
 	p.keepHold()
-	canary := p.canarySet()
 	switch {
-	case canary == nil || canary.Replicas == 0 && canary.Pods == 0:
+	case empty:
 		p.rolledBack()
 	case canary.Replicas == 0:
 		p.wait(v1alpha1.ReasonRollingBack, fmt.Sprintf("waiting for %d canary pods to go", canary.Pods))
-	case p.seen.Split != nil && !p.drained(canary.Hash):
+	case p.seen.Split == nil:
+		p.waitForProxies()
+	case !p.drained(canary.Hash):
 		p.wait(v1alpha1.ReasonRollingBack, p.drainMessage(canary.Hash))
 	default:
 		p.do(ScaleSet{Name: canary.Name})
@@ -190,7 +195,22 @@ func (p *planner) rejected() {
 	default:
 		p.keepHold()
 		p.deleteSplit()
+		p.emptyRejected()
 		p.standRejected()
+	}
+}
+
+// emptyRejected takes pods that an unheld rollout has made of the rejected template: somebody had
+// unpaused the Deployment, or had deleted it and made it again.
+func (p *planner) emptyRejected() {
+	if !p.stableWhole() {
+		return
+	}
+	for i := range p.seen.Sets {
+		set := &p.seen.Sets[i]
+		if !set.Owned && set.Replicas > 0 && p.roleOf(set) != v1alpha1.RevisionStable {
+			p.do(ScaleSet{Name: set.Name})
+		}
 	}
 }
 

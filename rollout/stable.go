@@ -88,10 +88,12 @@ func (p *planner) adoptPaused() {
 	}
 }
 
-// servesBetter prefers ready pods; among equals what a half-done rollout came from; among sets
-// without any the newest.
+// servesBetter prefers sets that keep pods, then ready pods; among equals what a half-done rollout
+// came from; among sets without any the newest.
 func servesBetter(a, b *Set) bool {
 	switch {
+	case (a.Replicas > 0) != (b.Replicas > 0):
+		return a.Replicas > 0
 	case a.Ready != b.Ready:
 		return a.Ready > b.Ready
 	case a.Ready > 0:
@@ -137,6 +139,8 @@ func (p *planner) settle(known *Set) {
 		p.handAll()
 		p.wait(v1alpha1.ReasonBypassed, fmt.Sprintf(
 			"a new template is rolling out unheld; waiting until Deployment %s is complete, then it is stable", t.Name))
+	case t.Paused:
+		p.wait(v1alpha1.ReasonPausedByPerson, "the Deployment was paused by somebody in the middle of a rollout; resume it: kubectl rollout resume")
 	default:
 		p.wait(v1alpha1.ReasonWaitingForRollout, fmt.Sprintf("waiting until the rollout of Deployment %s is complete", t.Name))
 	}

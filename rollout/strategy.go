@@ -182,7 +182,7 @@ func (p *planner) align() {
 	}
 	unchanged := step == p.status.Step && (p.weight() == p.status.Weight || p.status.Weight == 0)
 	// Climbing: the step below is the one in force, the next is being prepared as before.
-	climbing := p.status.Phase == v1alpha1.PhaseScaling && step+1 == p.status.Step
+	climbing := p.status.Weight > 0 && p.status.Phase == v1alpha1.PhaseScaling && step+1 == p.status.Step
 	if unchanged || climbing {
 		return
 	}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command mutation asks whether tests notice faults: it changes one place of a source file at a time,
+// hands the changed file to the compiler as an overlay, and runs the tests. Nothing is copied, and the
+// checkout is never touched.
+//
+//	mutation -faults faults.yaml -sample 60 -report docs/mutation.md -tests ./rollout/model,./rollout rollout/plan.go ...
+//
+// Faults are written by hand and must all be caught. Mutants are made from the syntax tree; a sample
+// of them, the same for the same seed, is tried.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "mutation:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, arguments []string) error {
+	flags := flag.NewFlagSet("mutation", flag.ContinueOnError)
+	faultsFile := flags.String("faults", "", "YAML list of faults that must be caught")
+	reasonsFile := flags.String("reasons", "", "YAML map from a surviving mutant to the reason why it may")
+	sample := flags.Int("sample", 0, "how many mutants to try, 0 for all, -1 for none")
+	seed := flags.Uint64("seed", 1, "which sample")
+	tests := flags.String("tests", "", "packages whose tests are run, in this order, separated by commas")
+	report := flags.String("report", "", "Markdown file to write")
+	limit := flags.Duration("timeout", 5*time.Minute, "of the tests of one mutant")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	judge := &judge{packages: strings.Split(*tests, ","), timeout: *limit}
+	faults, err := readFaults(*faultsFile)
+	if err != nil {
+		return err
+	}
+	reasons, err := readReasons(*reasonsFile)
+	if err != nil {
+		return err
+	}
+	result := &result{reasons: reasons, tests: *tests, seed: *seed}
+	if err := judge.all(ctx, faults, &result.faults); err != nil {
+		return err
+	}
+	mutants, err := mutate(flags.Args())
+	if err != nil {
+		return err
+	}
+	result.possible = len(mutants)
+	if err := judge.all(ctx, choose(mutants, *sample, *seed), &result.mutants); err != nil {
+		return err
+	}
+	if *report != "" {
+		if err := os.WriteFile(*report, []byte(result.markdown()), 0o600); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	if missed := result.missed(); missed > 0 {
+		return fmt.Errorf("%d of %d deliberate faults are not caught", missed, len(result.faults))
+	}
+	if len(result.mutants) > 0 && result.rate() < 90 {
+		return errors.New("less than 90 % of the mutants are killed")
+	}
+	return nil
+}
+
+// choose takes a sample, in the order of the files.
+func choose(mutants []change, count int, seed uint64) []change {
+	if count < 0 {
+		return nil
+	}
+	if count == 0 || count >= len(mutants) {
+		return mutants
+	}
+	taken := map[int]bool{}
+	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mutants))[:count] {
+		taken[i] = true
+	}
+	var sample []change
+	for i, mutant := range mutants {
+		if taken[i] {
+			sample = append(sample, mutant)
+		}
+	}
+	return sample
+}

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+
+.PHONY: model
+model: ## Search every small world for one in which the plan goes wrong
+	go test -trimpath -count 1 -timeout 60m -v -run '^(TestModel|TestPageIsNotStale)$$' ./rollout/model -whole
+
+.PHONY: model-update
+model-update: ## Search, and write the transitions that were seen into docs/run.md
+	go test -trimpath -count 1 -timeout 60m -v -run '^TestModel$$' ./rollout/model -whole -update
+
+# The files that decide. A mutant takes about ten seconds of one core: MUTANTS=0 tries all of them.
+PLAN := $(addprefix rollout/,canary.go capacity.go keep.go plan.go promote.go prune.go rollback.go stable.go unwind.go)
+MUTANTS ?= 40
+
+.PHONY: mutation
+mutation: ## Break the plan on purpose and see whether its tests notice
+	go run -trimpath ./internal/tools/mutation -faults rollout/model/testdata/faults.yaml -reasons rollout/model/testdata/survivors.yaml \
+		-sample $(MUTANTS) -tests ./rollout/model,./rollout -report docs/mutation.md $(PLAN)

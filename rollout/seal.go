@@ -156,8 +156,8 @@ func (s *Seal) sign(before, run *v1alpha1.CanaryRun) (signed bool, err error) {
 		return true, nil
 	}
 	begins := len(before.Record.Entries) == 0 && before.Record.Head == nil
-	if !begins && chain.CheckHead(before, s.known) != nil {
-		return false, nil
+	if continues := begins || chain.CheckHead(before, s.known) == nil; continues {
+		return true, chain.Sign(run, s.key)
 	}
-	return true, chain.Sign(run, s.key)
+	return false, nil
 }

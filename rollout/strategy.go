@@ -170,16 +170,7 @@ func (p *planner) align() {
 	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.run.Spec.Kind == v1alpha1.RunReturn {
 		return
 	}
-	step := int32(-1)
-	for i := range p.steps() {
-		at := p.weightAt(int32(i))
-		if at < p.status.Weight || at == p.status.Weight && (step < 0 || p.weightAt(step) < at || int32(i) <= p.status.Step) {
-			step = int32(i)
-		}
-	}
-	if p.status.Weight == 0 {
-		step = max(0, step)
-	}
+	step := p.stepAtWeight()
 	unchanged := step == p.status.Step && (p.weight() == p.status.Weight || p.status.Weight == 0)
 	// Climbing: the step below is the one in force, the next is being prepared as before.
 	climbing := p.status.Weight > 0 && p.status.Phase == v1alpha1.PhaseScaling && step+1 == p.status.Step
@@ -190,4 +181,19 @@ func (p *planner) align() {
 	if p.status.Phase == v1alpha1.PhaseHolding {
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %s", p.weightText(p.weight())))
 	}
+}
+
+// stepAtWeight is the step to continue at; -1 when all steps are above the current weight.
+func (p *planner) stepAtWeight() int32 {
+	step := int32(-1)
+	for i := range p.steps() {
+		at := p.weightAt(int32(i))
+		if at < p.status.Weight || at == p.status.Weight && (step < 0 || p.weightAt(step) < at || int32(i) <= p.status.Step) {
+			step = int32(i)
+		}
+	}
+	if p.status.Weight == 0 {
+		step = max(0, step)
+	}
+	return step
 }

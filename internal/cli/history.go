@@ -42,7 +42,7 @@ code 1 says that a record is not what was written.`,
 		},
 	}
 	flags := command.Flags()
-	options.place.bind(flags)
+	options.bind(flags)
 	flags.StringVarP(&options.output, "output", "o", "", "json, yaml or markdown")
 	flags.BoolVar(&options.verify, "verify", false, "check that the records are what was written")
 	flags.StringArrayVar(&options.heads, "head", nil, "a head that was exported, as RUN=NUMBER:HASH; may be repeated")

@@ -120,7 +120,7 @@ func publishedKeys(t *testing.T) *corev1.ConfigMap {
 }
 
 // runOf is a run with a sealed record.
-func runOf(t *testing.T, name, revision string, ago int, outcome v1alpha1.Outcome, previous *v1alpha1.CanaryRun) *v1alpha1.CanaryRun {
+func runOf(t *testing.T, name, revision string, ago int, outcome v1alpha1.Outcome, previous *v1alpha1.CanaryRun) *v1alpha1.CanaryRun { //nolint:revive // what differs between the runs of one story
 	t.Helper()
 	canary, _, _ := strings.Cut(name, "-")
 	template := []byte(`{"spec":{}}`)

@@ -39,7 +39,7 @@ func execute(ctx context.Context, root *cobra.Command, streams Streams, argument
 	root.SetArgs(arguments)
 	if err := root.ExecuteContext(ctx); err != nil {
 		_, _ = fmt.Fprintf(streams.Err, "sluice: %v\n", err)
-		if coded := (*exitCode)(nil); errors.As(err, &coded) {
+		if coded := (*codeError)(nil); errors.As(err, &coded) {
 			return coded.code
 		}
 		return exitError

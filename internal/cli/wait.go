@@ -100,19 +100,19 @@ func (o *waitOptions) run(ctx context.Context, out io.Writer, name string) error
 		last.code = exitTimeout
 	}
 	if last.code != exitOK {
-		return &exitCode{code: last.code, message: orDash(last.message)}
+		return &codeError{code: last.code, message: orDash(last.message)}
 	}
 	_, err = fmt.Fprintln(out, last.message)
 	return err
 }
 
-// exitCode ends the program with a code of its own.
-type exitCode struct {
+// codeError ends the program with a code of its own.
+type codeError struct {
 	code    int
 	message string
 }
 
-func (e *exitCode) Error() string { return e.message }
+func (e *codeError) Error() string { return e.message }
 
 // answer is what is known of a revision.
 type answer struct {

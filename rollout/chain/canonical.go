@@ -37,7 +37,7 @@ func canonicalJSON(raw []byte) ([]byte, error) {
 	if err := decoder.Decode(&decoded); err != nil {
 		return nil, fmt.Errorf("read JSON: %w", err)
 	}
-	if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
+	if _, err := decoder.Token(); err != io.EOF {
 		return nil, fmt.Errorf("read JSON: something follows the value")
 	}
 	return appendValue(nil, decoded, 0)

@@ -46,25 +46,25 @@ func last(run *v1alpha1.CanaryRun) (string, int32, error) {
 	return origin, 0, err
 }
 
-// Broken says at which entry a record is not what was written.
-type Broken struct {
+// BrokenError says at which entry a record is not what was written.
+type BrokenError struct {
 	// Number of the entry as it should be; 0 when it is about the record as a whole.
 	Number int32
 	Why    string
 }
 
-func (b *Broken) Error() string {
+func (b *BrokenError) Error() string {
 	if b.Number == 0 {
 		return "the record is not what was written: " + b.Why
 	}
 	return fmt.Sprintf("entry %d is not what was written: %s", b.Number, b.Why)
 }
 
-// Verify works all hashes of a record out again. The error is a *Broken when one differs.
+// Verify works all hashes of a record out again. The error is a *BrokenError when one differs.
 func Verify(run *v1alpha1.CanaryRun) error {
 	previous, err := Origin(run)
 	if err != nil {
-		return &Broken{Why: err.Error()}
+		return &BrokenError{Why: err.Error()}
 	}
 	number, outcome := int32(0), v1alpha1.Outcome("")
 	for i := range run.Record.Entries {
@@ -82,14 +82,14 @@ func Verify(run *v1alpha1.CanaryRun) error {
 		}
 	}
 	if outcome != run.Record.Outcome {
-		return &Broken{Why: fmt.Sprintf("outcome is %q, the entries say %q", run.Record.Outcome, outcome)}
+		return &BrokenError{Why: fmt.Sprintf("outcome is %q, the entries say %q", run.Record.Outcome, outcome)}
 	}
 	return nil
 }
 
 func verifyEntry(previous string, number int32, entry *v1alpha1.RunEntry) error {
 	broken := func(format string, arguments ...any) error {
-		return &Broken{Number: number, Why: fmt.Sprintf(format, arguments...)}
+		return &BrokenError{Number: number, Why: fmt.Sprintf(format, arguments...)}
 	}
 	if entry.Number != number {
 		return broken("its number is %d", entry.Number)

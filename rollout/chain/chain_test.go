@@ -178,7 +178,7 @@ func TestDroppedAndReorderedEntriesAreFound(t *testing.T) {
 	for i := range count - 1 {
 		run := recorded(t)
 		run.Record.Entries = slices.Delete(run.Record.Entries, i, i+1)
-		var broken *chain.Broken
+		var broken *chain.BrokenError
 		require.ErrorAs(t, chain.Verify(run), &broken)
 		require.Equal(t, int32(i+1), broken.Number)
 		for j := i + 1; j < count; j++ {

@@ -51,7 +51,7 @@ func drop(record *v1alpha1.CanaryRunRecord, bytes int) bool {
 		if bytes <= 0 {
 			break
 		}
-		before, _ := json.Marshal([]any{entry.Measurement, entry.Hook}) //nolint:errcheck // sizeOf has just marshalled it
+		before, _ := json.Marshal([]any{entry.Measurement, entry.Hook}) // sizeOf has just marshalled it.
 		entry.Measurement, entry.Hook = nil, nil
 		bytes -= len(before)
 		dropped = true

@@ -51,9 +51,6 @@ func (h *hands) learn(set, hash string) name {
 	return h.sets[set]
 }
 
-// conflict is a fence that stopped an effect, or a name that was taken.
-type conflict struct{}
-
 // one carries out an effect; false says that a fence stopped it. touched are the objects that others
 // have written since they were read.
 func (h *hands) one(s *State, effect rollout.Effect, touched touched) bool {

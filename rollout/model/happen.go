@@ -53,7 +53,7 @@ func (h happening) cost() int {
 	return 1
 }
 
-func (h happening) describe(s *State) string {
+func (h happening) describe(s *State) string { //nolint:gocyclo,funlen // one line for each thing that can happen
 	slot := func() string { return s.Sets[h.arg].Name.String() }
 	switch h.kind {
 	case controllerSyncs:
@@ -219,7 +219,7 @@ func (s *State) passTime() {
 }
 
 // toDeployment is what people, Git and autoscalers write on the Deployment, under the admission rule.
-func (s *State) toDeployment(h happening) {
+func (s *State) toDeployment(h happening) { //nolint:gocyclo // one case for each thing that can happen
 	d := &s.Deployment
 	before := *d
 	switch h.kind {

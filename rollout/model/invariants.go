@@ -202,7 +202,7 @@ func stepIsPassed(s *step) string {
 	return ""
 }
 
-func handoverIsAnalysed(s *step) string {
+func handoverIsAnalysed(s *step) string { //nolint:gocyclo // one invariant is read in one piece
 	return effects(s, func(e rollout.GiveBackSet) string {
 		if e.Handover == nil {
 			return ""
@@ -266,7 +266,7 @@ func rejectionHasReason(s *step) string {
 	})
 }
 
-func trafficGoesFirst(s *step) string {
+func trafficGoesFirst(s *step) string { //nolint:gocyclo // one invariant is read in one piece
 	waited := s.state.Canary.PhaseAge != young && s.state.Canary.PhaseAge != never
 	judge := func(name string) string {
 		one, split := s.slot(name), &s.state.Split

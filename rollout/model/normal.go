@@ -18,7 +18,7 @@ func (s *State) normal() {
 }
 
 // forgetTimes drops clocks that nothing reads in a phase. What a plan reads anew must stay here.
-func (s *State) forgetTimes() {
+func (s *State) forgetTimes() { //nolint:gocyclo // one line for each time that a state holds
 	c := &s.Canary
 	phase := phaseNames()[c.Phase]
 	switch phase {

@@ -46,8 +46,8 @@ const (
 	quietAfter = 2
 )
 
-// real is one Deployment in the harness and the bench that follows it.
-type real struct {
+// live is one Deployment in the harness and the bench that follows it.
+type live struct {
 	client.Client
 	namespace, name string
 	uid             types.UID
@@ -63,12 +63,12 @@ type real struct {
 type fleet struct {
 	*testing.T
 	client client.Client
-	all    []*real
+	all    []*live
 	lock   sync.Mutex
 	broken map[string]bool
 }
 
-func newFleet(t *testing.T, count int, make func(int) bench) *fleet {
+func newFleet(t *testing.T, count int, begin func(int) bench) *fleet {
 	t.Helper()
 	c, err := client.New(cluster.Config, client.Options{Scheme: clientgoscheme.Scheme})
 	require.NoError(t, err)
@@ -81,15 +81,15 @@ func newFleet(t *testing.T, count int, make func(int) bench) *fleet {
 			require.NoError(t, c.Create(t.Context(), object))
 			namespace = object.Name
 		}
-		f.all = append(f.all, &real{Client: c, namespace: namespace, name: fmt.Sprintf("d%d", i), bench: make(i)})
+		f.all = append(f.all, &live{Client: c, namespace: namespace, name: fmt.Sprintf("d%d", i), bench: begin(i)})
 	}
-	f.each(func(ctx context.Context, r *real, _ int) error { return r.create(ctx) })
+	f.each(func(ctx context.Context, r *live, _ int) error { return r.create(ctx) })
 	f.settle()
 	return f
 }
 
 // each does something for every Deployment, some at a time.
-func (f *fleet) each(do func(context.Context, *real, int) error) {
+func (f *fleet) each(do func(context.Context, *live, int) error) {
 	f.Helper()
 	group, ctx := errgroup.WithContext(f.Context())
 	group.SetLimit(writers)
@@ -113,7 +113,7 @@ func (f *fleet) settle() {
 	for _, r := range f.all {
 		r.seen, r.still = "", 0
 	}
-	last := map[*real]*snapshot{}
+	last := map[*live]*snapshot{}
 	require.Eventually(f, func() bool {
 		quiet := true
 		for r, now := range f.look() {
@@ -133,7 +133,7 @@ func (f *fleet) settle() {
 }
 
 // disagreement is told when the test fails; until then the map is filled.
-func (f *fleet) disagreement(last map[*real]*snapshot) fmt.Stringer {
+func (f *fleet) disagreement(last map[*live]*snapshot) fmt.Stringer {
 	return lazily(func() string {
 		var texts []string
 		for _, r := range f.all {
@@ -156,7 +156,7 @@ type snapshot struct {
 }
 
 // look reads all Deployments and sets at once.
-func (f *fleet) look() map[*real]*snapshot {
+func (f *fleet) look() map[*live]*snapshot {
 	f.Helper()
 	deployments, sets := &appsv1.DeploymentList{}, &appsv1.ReplicaSetList{}
 	require.NoError(f, f.client.List(f.Context(), deployments))
@@ -171,7 +171,7 @@ func (f *fleet) look() map[*real]*snapshot {
 	for i := range deployments.Items {
 		byUID[deployments.Items[i].UID] = &deployments.Items[i]
 	}
-	seen := map[*real]*snapshot{}
+	seen := map[*live]*snapshot{}
 	for _, r := range f.all {
 		d := byUID[r.uid]
 		require.NotNil(f, d, "Deployment %s/%s", r.namespace, r.name)
@@ -210,8 +210,8 @@ func byCreation(sets []*appsv1.ReplicaSet) {
 	})
 }
 
-func letter(template_ *corev1.PodTemplateSpec) template {
-	_, text, _ := strings.Cut(template_.Spec.Containers[0].Image, ":")
+func letter(pods *corev1.PodTemplateSpec) template {
+	_, text, _ := strings.Cut(pods.Spec.Containers[0].Image, ":")
 	return template((text[0] - 'A') << 1)
 }
 
@@ -224,12 +224,12 @@ func number(annotations map[string]string, key string) uint8 {
 }
 
 // agrees says whether the model can come to rest where the real one is.
-func (r *real) agrees(now *snapshot) bool {
+func (r *live) agrees(now *snapshot) bool {
 	rests, err := r.bench.quiet()
 	return err == nil && slices.ContainsFunc(rests, func(b bench) bool { return b.shape() == now.shape })
 }
 
-func (r *real) follow(now *snapshot) bool {
+func (r *live) follow(now *snapshot) bool {
 	rests, err := r.bench.quiet()
 	if err != nil {
 		return false
@@ -241,7 +241,7 @@ func (r *real) follow(now *snapshot) bool {
 	return at >= 0
 }
 
-func (r *real) explain(now *snapshot) string {
+func (r *live) explain(now *snapshot) string {
 	text := fmt.Sprintf("%s/%s:\n  %s\n  real:  %s", r.namespace, r.name, strings.Join(r.log, "\n  "), now.shape)
 	rests, err := r.bench.quiet()
 	for i := range rests {
@@ -253,7 +253,7 @@ func (r *real) explain(now *snapshot) string {
 	return text
 }
 
-func (r *real) create(ctx context.Context) error {
+func (r *live) create(ctx context.Context) error {
 	replicas, history := int32(r.bench.Deployment.Replicas), int32(10)
 	if r.bench.Deployment.NoHistory {
 		history = 0
@@ -279,7 +279,7 @@ func (r *real) create(ctx context.Context) error {
 }
 
 // sets are those of the Deployment, as the slots of the bench.
-func (r *real) sets(ctx context.Context) ([]*appsv1.ReplicaSet, error) {
+func (r *live) sets(ctx context.Context) ([]*appsv1.ReplicaSet, error) {
 	list := &appsv1.ReplicaSetList{}
 	if err := r.List(ctx, list, client.InNamespace(r.namespace)); err != nil {
 		return nil, err
@@ -295,7 +295,7 @@ func (r *real) sets(ctx context.Context) ([]*appsv1.ReplicaSet, error) {
 }
 
 // do does a deed on both sides.
-func (f *fleet) do(ctx context.Context, r *real, d deed) error {
+func (f *fleet) do(ctx context.Context, r *live, d deed) error {
 	r.log = append(r.log, d.String())
 	defer func() { r.bench.do(d) }()
 	switch d.what {
@@ -327,7 +327,7 @@ func (f *fleet) do(ctx context.Context, r *real, d deed) error {
 	return r.Patch(ctx, rs, client.MergeFrom(before))
 }
 
-func (r *real) change(ctx context.Context, d deed) error {
+func (r *live) change(ctx context.Context, d deed) error {
 	object := &appsv1.Deployment{}
 	if err := r.Get(ctx, types.NamespacedName{Namespace: r.namespace, Name: r.name}, object); err != nil {
 		return err
@@ -345,7 +345,7 @@ func (r *real) change(ctx context.Context, d deed) error {
 	return r.Patch(ctx, object, client.MergeFrom(before))
 }
 
-func (r *real) owner(controller bool) []metav1.OwnerReference {
+func (r *live) owner(controller bool) []metav1.OwnerReference {
 	reference := metav1.OwnerReference{APIVersion: "apps/v1", Kind: "Deployment", Name: r.name, UID: r.uid}
 	if controller {
 		yes := true
@@ -354,7 +354,7 @@ func (r *real) owner(controller bool) []metav1.OwnerReference {
 	return []metav1.OwnerReference{reference}
 }
 
-func (r *real) alter(rs *appsv1.ReplicaSet, d deed) {
+func (r *live) alter(rs *appsv1.ReplicaSet, d deed) {
 	switch d.what {
 	case doRelease:
 		rs.Labels, rs.OwnerReferences = map[string]string{"released": r.name}, r.owner(false)
@@ -375,7 +375,7 @@ func (r *real) alter(rs *appsv1.ReplicaSet, d deed) {
 	}
 }
 
-func (r *real) createSet(ctx context.Context, d deed) error {
+func (r *live) createSet(ctx context.Context, d deed) error {
 	object := &appsv1.Deployment{}
 	if err := r.Get(ctx, types.NamespacedName{Namespace: r.namespace, Name: r.name}, object); err != nil {
 		return err
@@ -393,7 +393,7 @@ func (r *real) createSet(ctx context.Context, d deed) error {
 }
 
 // breakPod keeps one ready pod of a set from being ready.
-func (f *fleet) breakPod(ctx context.Context, r *real, rs *appsv1.ReplicaSet) error {
+func (f *fleet) breakPod(ctx context.Context, r *live, rs *appsv1.ReplicaSet) error {
 	pods, err := r.pods(ctx, rs.Spec.Selector.MatchLabels)
 	if err != nil {
 		return err
@@ -409,13 +409,13 @@ func (f *fleet) breakPod(ctx context.Context, r *real, rs *appsv1.ReplicaSet) er
 	return fmt.Errorf("%s/%s has no pod to break", r.namespace, rs.Name)
 }
 
-func (r *real) pods(ctx context.Context, labels map[string]string) ([]corev1.Pod, error) {
+func (r *live) pods(ctx context.Context, labels map[string]string) ([]corev1.Pod, error) {
 	list := &corev1.PodList{}
 	err := r.List(ctx, list, client.InNamespace(r.namespace), client.MatchingLabels(labels))
 	return list.Items, err
 }
 
-func (r *real) heal(ctx context.Context, broken map[string]bool) error {
+func (r *live) heal(ctx context.Context, broken map[string]bool) error {
 	pods, err := r.pods(ctx, map[string]string{"app": r.name})
 	for i := range pods {
 		delete(broken, string(pods[i].UID))
@@ -492,7 +492,7 @@ func TestRealControllerAgrees(t *testing.T) {
 		if away {
 			cluster.StopControllerManager()
 		}
-		f.each(func(ctx context.Context, r *real, i int) error {
+		f.each(func(ctx context.Context, r *live, i int) error {
 			random := rand.New(rand.NewPCG(uint64(i), uint64(round)))
 			if err := f.do(ctx, r, choose(random, &r.bench, r.log)); err != nil || !away {
 				return err
@@ -525,7 +525,7 @@ func TestRealNamedRuns(t *testing.T) {
 		longest = max(longest, len(run.deeds))
 	}
 	for step := range longest {
-		f.each(func(ctx context.Context, r *real, i int) error {
+		f.each(func(ctx context.Context, r *live, i int) error {
 			if step >= len(runs[i].deeds) {
 				return nil
 			}
@@ -550,7 +550,7 @@ func TestRealControllerStandsStill(t *testing.T) {
 	f := newFleet(t, 1, func(int) bench { return newBench(3, false) })
 	all := func(deeds ...deed) {
 		for _, d := range deeds {
-			f.each(func(ctx context.Context, r *real, _ int) error { return f.do(ctx, r, d) })
+			f.each(func(ctx context.Context, r *live, _ int) error { return f.do(ctx, r, d) })
 		}
 	}
 	for _, d := range []deed{{what: doPause}, {what: doPush, n: 1}, {what: doCreate, n: 3}, {what: doBreak, slot: 1}, {what: doHandOver, slot: 1}} {

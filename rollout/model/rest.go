@@ -50,11 +50,11 @@ func (s *search) comesToRest(from *State) *failure {
 	var path []State
 	state := *from
 	for range maxRounds {
-		print := maphash.Comparable(s.seed, state)
-		if s.rested[print] {
+		mark := maphash.Comparable(s.seed, state)
+		if s.rested[mark] {
 			break
 		}
-		way = append(way, print)
+		way = append(way, mark)
 		before := state
 		fits, failed := s.calm(&state)
 		if !fits {
@@ -76,14 +76,14 @@ func (s *search) comesToRest(from *State) *failure {
 			return &failure{invariant: "a calm cluster comes to rest", why: fmt.Sprintf("not after %d rounds", maxRounds), path: path}
 		}
 	}
-	for _, print := range way {
-		s.rested[print] = true
+	for _, mark := range way {
+		s.rested[mark] = true
 	}
 	return nil
 }
 
 // atRest judges a state in which nothing moves any more.
-func (s *search) atRest(state *State) *failure {
+func (s *search) atRest(state *State) *failure { //nolint:gocyclo // one reason to rest after the other
 	wrong := func(format string, arguments ...any) *failure {
 		return &failure{invariant: "a cluster at rest runs what is asked for", why: fmt.Sprintf(format, arguments...)}
 	}

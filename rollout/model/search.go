@@ -120,12 +120,12 @@ func (s *search) meet(state State, parent, move uint32, cost int) {
 		return
 	}
 	state.normal()
-	print := maphash.Comparable(s.seed, state)
-	at, known := s.index[print]
+	mark := maphash.Comparable(s.seed, state)
+	at, known := s.index[mark]
 	switch {
 	case !known:
 		at = uint32(len(s.nodes))
-		s.index[print] = at
+		s.index[mark] = at
 		s.nodes = append(s.nodes, node{parent, move, uint8(cost)})
 	case int(s.nodes[at].cost) > cost:
 		s.nodes[at] = node{parent, move, uint8(cost)}

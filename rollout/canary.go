@@ -62,6 +62,7 @@ func (p *planner) scaling() {
 	case !lost && (p.fallBack() || p.hurry()):
 		return
 	}
+	p.evidenceAnew()
 	p.sizeCanary()
 	canary, stop := p.canarySet(), p.rising()
 	switch {
@@ -376,11 +377,19 @@ func (p *planner) lossMessage() string {
 // traffic can reach them.
 func (p *planner) scaleToZero() {
 	p.status.PhaseStartedAt = stamp(p.now)
+	p.status.EvidenceSince = stamp(p.now)
 	canary := p.canarySet()
 	if canary != nil && canary.Replicas > 0 && p.status.Weight == 0 && p.pinned() {
 		p.do(ScaleSet{Name: canary.Name})
 	}
 	p.moving(v1alpha1.ReasonScaledToZero, "the workload has no replicas; the run goes on when it has")
+}
+
+// evidenceAnew leaves out what happened until stable has its pods again: no revision could answer.
+func (p *planner) evidenceAnew() {
+	if p.status.EvidenceSince != nil && p.status.Weight == 0 && !p.stableWhole() {
+		p.status.EvidenceSince = stamp(p.now)
+	}
 }
 
 // waitForPods waits for the canary's capacity. Pods that run and do not become ready are the canary's

@@ -44,13 +44,13 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	query := analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
-		Since: run.CreationTimestamp.Time, Now: now, LatencyLimit: config.Objectives.LatencyLimit,
+		Since: evidenceSince(s.canary, run), Now: now, LatencyLimit: config.Objectives.LatencyLimit,
 	}
 	rounds, err := source.Rounds(ctx, query)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	judgement, err := analysis.Judge(config, run.CreationTimestamp.Time, stepsOf(s.canary, run), rounds, now)
+	judgement, err := analysis.Judge(config, query.Since, stepsOf(s.canary, run), rounds, now)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
@@ -59,6 +59,14 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 		look.Queries = explainer.Queries(query)
 	}
 	return look
+}
+
+// evidenceSince is from when on requests count.
+func evidenceSince(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) time.Time {
+	if since := canary.Status.EvidenceSince; since != nil && since.After(run.CreationTimestamp.Time) {
+		return since.Time
+	}
+	return run.CreationTimestamp.Time
 }
 
 // gateIsDue: a step is held, or the canary keeps the weight that it has while pods or proxies are waited
@@ -89,11 +97,11 @@ type explainer interface {
 // the current one's time in the status was moved by what stopped its clock, and the gate takes the
 // time without data off by itself.
 func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
-	current := stepOf(canary)
+	current, since := stepOf(canary), evidenceSince(canary, run)
 	var steps []analysis.Step
 	for i, entry := range run.Record.Entries {
 		begins := i == 0 || run.Record.Entries[i-1].Phase != v1alpha1.PhaseHolding
-		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) {
+		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) && !entry.Time.Time.Before(since) {
 			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: percent(entry.Weight, canary.Status.TotalWeight), Alone: entry.Weight == 0})
 		}
 	}

@@ -59,3 +59,20 @@ func TestGateOf(t *testing.T) {
 	_, err = gateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{SuccessRate: &rate}})
 	require.ErrorContains(t, err, "spec.gate.successRate")
 }
+
+// While the workload has no replicas nobody can answer: what fails then is no evidence.
+func TestEvidenceBeginsAnewAfterZeroReplicas(t *testing.T) {
+	w := holdingAt(t, 10)
+	run := w.seen.Runs[0]
+	require.Equal(t, run.CreationTimestamp.Time, evidenceSince(&w.canary, &run))
+	require.NotEmpty(t, stepsOf(&w.canary, &run))
+
+	w.seen.Target.Replicas = 0
+	w.until(t, func() bool { return w.canary.Status.EvidenceSince != nil })
+	w.seen.Target.Replicas = 3
+	stopped := w.now
+	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseHolding && w.canary.Status.Weight == 10 })
+	run = w.seen.Runs[0]
+	require.False(t, evidenceSince(&w.canary, &run).Before(stopped))
+	require.Len(t, stepsOf(&w.canary, &run), 1, "steps before that are not judged again")
+}

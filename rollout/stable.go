@@ -261,6 +261,7 @@ func (p *planner) begin(stable *Set) {
 	p.status.Stable = &v1alpha1.RevisionStatus{ReplicaSet: spec.Stable.ReplicaSet, PodTemplateHash: spec.Stable.PodTemplateHash}
 	p.status.Canary = &v1alpha1.RevisionStatus{ReplicaSet: spec.Candidate.ReplicaSet, PodTemplateHash: spec.Candidate.PodTemplateHash}
 	p.status.Step, p.status.Weight, p.status.StepStartedAt, p.status.Verdict = 0, 0, nil, nil
+	p.status.EvidenceSince = nil
 	p.event(false, v1alpha1.ReasonRunStarted, fmt.Sprintf("run %s: %s -> %s", p.status.Run, spec.Stable.ReplicaSet, spec.Candidate.ReplicaSet))
 	p.enter(v1alpha1.PhaseHeld, fmt.Sprintf("a new template is held (%s)", describe(spec)))
 }

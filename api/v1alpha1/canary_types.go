@@ -223,6 +223,10 @@ type CanaryStatus struct {
 	// stepStartedAt is when the current step's weight was acknowledged by all proxies.
 	// +optional
 	StepStartedAt *metav1.Time `json:"stepStartedAt,omitempty"`
+	// evidenceSince is from when on requests count for the gate, if that is later than the run's
+	// start: while the workload had no replicas neither revision could answer.
+	// +optional
+	EvidenceSince *metav1.Time `json:"evidenceSince,omitempty"`
 	// phaseStartedAt is when the current phase began.
 	// +optional
 	PhaseStartedAt *metav1.Time `json:"phaseStartedAt,omitempty"`

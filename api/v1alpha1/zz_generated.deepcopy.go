@@ -273,6 +273,10 @@ func (in *CanaryStatus) DeepCopyInto(out *CanaryStatus) {
 		in, out := &in.StepStartedAt, &out.StepStartedAt
 		*out = (*in).DeepCopy()
 	}
+	if in.EvidenceSince != nil {
+		in, out := &in.EvidenceSince, &out.EvidenceSince
+		*out = (*in).DeepCopy()
+	}
 	if in.PhaseStartedAt != nil {
 		in, out := &in.PhaseStartedAt, &out.PhaseStartedAt
 		*out = (*in).DeepCopy()

@@ -27,10 +27,6 @@ const (
 	idleToApp = time.Second
 	// idlePerEndpoint caps unused connections to one endpoint.
 	idlePerEndpoint = 256
-	// openingMost bounds the connections to other proxies that are being opened at once. When
-	// processors are short, hundreds of handshakes that share them all end too late, and all begin
-	// anew; a few at a time end, and what they opened serves the requests that wait.
-	openingMost = 16
 )
 
 // hop is where one attempt goes.
@@ -78,8 +74,6 @@ type upstreams struct {
 	certificates identity.CertificateSource
 	bundles      identity.BundleSource
 	metrics      *metrics
-	// opening has one place for each connection to another proxy that is being opened.
-	opening chan struct{}
 
 	// plain carries requests to applications whose method is safe, so that they may be sent again
 	// when the application ends its idle connection at that moment; fresh makes a connection for
@@ -98,7 +92,6 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 		certificates: options.Certificates,
 		bundles:      options.Bundles,
 		metrics:      metrics,
-		opening:      make(chan struct{}, openingMost),
 		meshed:       map[string]*http.Transport{},
 	}
 	u.plain = u.newTransport("", idleToApp)
@@ -149,14 +142,6 @@ func (u *upstreams) transport(to *hop, method string) *http.Transport {
 
 // connect opens a connection to a hop, with TLS when it has an identity.
 func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.Conn, error) {
-	if to.identity != "" {
-		select {
-		case u.opening <- struct{}{}:
-			defer func() { <-u.opening }()
-		case <-ctx.Done():
-			return nil, &connectError{to.address, ctx.Err()}
-		}
-	}
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
 	dialContext, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()

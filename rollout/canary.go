@@ -347,6 +347,7 @@ func (p *planner) retreat() bool {
 		return false
 	}
 	p.writeSplit(0, Routing{})
+	p.status.Step = max(0, p.status.Step) // without weight there is no step above which all others are
 	return true
 }
 

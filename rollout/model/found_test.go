@@ -123,3 +123,12 @@ func TestStepsAreEditedAfterALoss(t *testing.T) {
 	p.does("until Scaling 10", "a pod of app-set-1 is lost", "look", "Git: steps [20 100]", "until Holding 20")
 	p.rests(v1alpha1.PhaseStable)
 }
+
+// The traffic is lost while all steps of an edited list are above it: the run begins with the first.
+func TestTrafficIsLostBelowTheFirstStep(t *testing.T) {
+	p := began(t, "held", 1)
+	p.does("until Shifting 10", "a pod of app-set-1 is lost", "Git: steps [100]", "look")
+	require.Zero(t, p.state.Canary.Step)
+	p.does("until Holding 100")
+	p.rests(v1alpha1.PhaseStable)
+}

@@ -31,6 +31,7 @@ func Invariants() []Invariant {
 		{"a step is left only when its gate passes and its hold is over", stepIsPassed},
 		{"what is handed over is whole, has all traffic and was analysed", handoverIsAnalysed},
 		{"the hold is lifted only for what was promoted, was stable, or with nothing to protect", unpauseIsSafe},
+		{"a rejected template is not let go with its Canary", rejectedStaysHeld},
 		{"a template is rejected only by its gate, by its own pods or by people", rejectionHasReason},
 		{"pods go only after traffic and open work, or the drain deadline", trafficGoesFirst},
 		{"the Deployment never shrinks what serves: stable is not released but for the handover", stableStays},
@@ -243,6 +244,19 @@ func unpauseIsSafe(s *step) string {
 		}
 		if serving {
 			return "the Deployment is unpaused at a template that nothing of its own runs"
+		}
+		return ""
+	})
+}
+
+func rejectedStaysHeld(s *step) string {
+	return effects(s, func(e rollout.ForgetTarget) string {
+		d, run := &s.state.Deployment, s.run()
+		if e.StayPaused || !d.Paused || s.canary.Status.Phase != v1alpha1.PhaseRejected || run == nil {
+			return ""
+		}
+		if run.CandidateRun.release() == d.Template.release() && run.Outcome == rolledBack {
+			return "the Deployment is unpaused at the rejected template"
 		}
 		return ""
 	})

@@ -98,3 +98,22 @@ func logMean(a, b float64) float64 {
 	terms := [2]float64{a - math.Ln2, b - math.Ln2}
 	return logSum(terms[:])
 }
+
+// betWorse bets on a round from every start.
+func betWorse(rows [][]float64, hypothesis comparison, share float64, seen trial, phi float64) {
+	for j, ratio := range worseRatios() {
+		increment := hypothesis.increment(ratio, share, seen) / phi
+		for i := range rows {
+			rows[i][j] += increment
+		}
+	}
+}
+
+func betOver(rows [][]float64, limit float64, seen trial, phi float64) {
+	for j, rate := range overRates(limit) {
+		increment := objectiveIncrement(rate, limit, seen.canaryBad, seen.canaryAll) / phi
+		for i := range rows {
+			rows[i][j] += increment
+		}
+	}
+}

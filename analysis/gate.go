@@ -368,25 +368,6 @@ func (g *Gate) share(seen trial, inStep bool) float64 {
 	return math.Min((seen.canaryAll+pseudo*expected)/(all+pseudo), 1)
 }
 
-// betWorse bets on a round from every start.
-func betWorse(rows [][]float64, hypothesis comparison, share float64, seen trial, phi float64) {
-	for j, ratio := range worseRatios() {
-		increment := hypothesis.increment(ratio, share, seen) / phi
-		for i := range rows {
-			rows[i][j] += increment
-		}
-	}
-}
-
-func betOver(rows [][]float64, limit float64, seen trial, phi float64) {
-	for j, rate := range overRates(limit) {
-		increment := objectiveIncrement(rate, limit, seen.canaryBad, seen.canaryAll) / phi
-		for i := range rows {
-			rows[i][j] += increment
-		}
-	}
-}
-
 // comparable says whether the two revisions get requests of the same kind in a step.
 func (g *Gate) comparable(step Step) bool { return g.config.Compare && !step.Alone }
 

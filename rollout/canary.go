@@ -4,17 +4,10 @@ package rollout
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
-
-// proxyDeadline is how long proxies may take to acknowledge weights before they are named.
-const proxyDeadline = 30 * time.Second
 
 // held sets a run up: the Deployment owns stable and nothing else, stable is whole, and all traffic
 // is pinned to it by a split that every proxy runs. Only then may canary pods exist.
@@ -158,135 +151,6 @@ func (p *planner) holding() {
 	}
 }
 
-// sitOut holds a step for its time without asking the gate.
-func (p *planner) sitOut() {
-	const why = "spec.skipAnalysis is true, the gate is not asked"
-	p.status.Verdict = nil
-	stop, left := p.halted(), p.holdLeft()
-	switch {
-	case stop != nil:
-		p.stopClock()
-		p.stop(stop, "")
-	case left > 0:
-		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for %s more; %s", p.weightText(p.status.Weight), left.Round(time.Second), why))
-	default:
-		p.leaveStep(why)
-	}
-}
-
-// harmless: the gate was looked at and does not fail the canary. A split that is not what it was may
-// be the first write of a rollback whose controller died: the weight comes back only if the canary
-// is not failed now.
-func (p *planner) harmless() bool {
-	if p.returning() || p.hurried() || p.canary.Spec.SkipAnalysis {
-		return true
-	}
-	gate := p.seen.Gate
-	return gate != nil && gate.Unavailable == "" && gate.Judgement.Verdict != analysis.VerdictFail
-}
-
-// condemned rolls back when the gate fails the canary while its pods or the proxies are waited for:
-// what it has of the traffic is judged all the time.
-func (p *planner) condemned() bool {
-	gate := p.seen.Gate
-	if gate == nil || p.hurried() || gate.Unavailable != "" || gate.Judgement.Verdict != analysis.VerdictFail {
-		return false
-	}
-	p.verdict(gate.Judgement)
-	p.rollBack(v1alpha1.OutcomeRolledBack, gate.Judgement.Reason)
-	return true
-}
-
-// judge acts on the look at the gate. What is unknown is not bad and not good: the step's clock
-// stands.
-func (p *planner) judge() {
-	if p.seen.Gate == nil {
-		p.wait(v1alpha1.ReasonProgressing, "the gate is about to be looked at")
-		return
-	}
-	if p.seen.Gate.Unavailable != "" {
-		p.stopClock()
-		unknown := analysis.Judgement{Verdict: analysis.VerdictHold, Reason: p.seen.Gate.Unavailable}
-		p.verdict(unknown)
-		if stop := p.halted(); stop != nil {
-			p.stop(stop, "")
-		} else if !p.inconclusive(unknown) {
-			p.wait(v1alpha1.ReasonMetricsUnavailable, "metrics are unavailable, the step's clock stands: "+unknown.Reason)
-		}
-		return
-	}
-	judgement, stop := p.seen.Gate.Judgement, p.halted()
-	if stop != nil {
-		p.stopClock()
-	}
-	changed := p.status.Verdict == nil || p.status.Verdict.Verdict != string(judgement.Verdict)
-	p.verdict(judgement)
-	p.measurement = p.measured(judgement)
-	left := p.holdLeft()
-	switch {
-	case judgement.Verdict == analysis.VerdictFail:
-		p.rollBack(v1alpha1.OutcomeRolledBack, judgement.Reason)
-	case stop != nil:
-		p.stop(stop, fmt.Sprintf("%s: %s", judgement.Verdict, judgement.Reason))
-	case judgement.Verdict == analysis.VerdictPass && left <= 0:
-		p.leaveStep(judgement.Reason)
-	case left > 0:
-		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for at least %s more; %s: %s",
-			p.weightText(p.status.Weight), left.Round(time.Second), judgement.Verdict, judgement.Reason))
-	case p.inconclusive(judgement):
-	default:
-		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s; %s: %s", p.weightText(p.status.Weight), judgement.Verdict, judgement.Reason))
-	}
-	// A look that decided is in the entry of the transition; one that only changed the verdict gets
-	// an entry of its own.
-	if changed && p.measurement != nil {
-		p.note(fmt.Sprintf("%s: %s", judgement.Verdict, judgement.Reason))
-	}
-	p.measurement = nil
-}
-
-func (p *planner) verdict(judgement analysis.Judgement) {
-	p.status.Verdict = &v1alpha1.VerdictStatus{
-		Verdict: string(judgement.Verdict), Reason: judgement.Reason, Time: metav1.NewTime(p.now),
-		Canary: requestCounts(judgement.Canary), Stable: requestCounts(judgement.Stable),
-	}
-}
-
-// measured is a look for the record.
-func (p *planner) measured(judgement analysis.Judgement) *v1alpha1.RunMeasurement {
-	return &v1alpha1.RunMeasurement{
-		Verdict: string(judgement.Verdict), Reason: judgement.Reason, Queries: p.seen.Gate.Queries,
-		Canary: requestCounts(judgement.Canary), Stable: requestCounts(judgement.Stable),
-	}
-}
-
-func requestCounts(counts analysis.Counts) *v1alpha1.RequestCounts {
-	return &v1alpha1.RequestCounts{Requests: int64(counts.Requests), Errors: int64(counts.Errors), Slow: int64(counts.Slow)}
-}
-
-// stopClock moves the step's start by the time since the last look.
-func (p *planner) stopClock() {
-	started := p.status.StepStartedAt
-	if started == nil {
-		return
-	}
-	last := started.Time
-	if p.status.Verdict != nil && p.status.Verdict.Time.After(last) {
-		last = p.status.Verdict.Time.Time
-	}
-	if lost := p.now.Sub(last); lost > 0 {
-		p.status.StepStartedAt = stamp(started.Add(lost))
-	}
-}
-
-func (p *planner) holdLeft() time.Duration {
-	steps, i := p.steps(), int(p.status.Step)
-	if p.status.StepStartedAt == nil || i < 0 || i >= len(steps) {
-		return 0
-	}
-	return p.status.StepStartedAt.Add(steps[i].Hold.Duration).Sub(p.now)
-}
-
 // leaveStep goes on to the next step or, after the last, to the handover.
 func (p *planner) leaveStep(why string) {
 	last, stop := int(p.status.Step) == len(p.steps())-1, p.halted()
@@ -386,13 +250,6 @@ func (p *planner) scaleToZero() {
 	p.moving(v1alpha1.ReasonScaledToZero, "the workload has no replicas; the run goes on when it has")
 }
 
-// evidenceAnew leaves out what happened until stable has its pods again: no revision could answer.
-func (p *planner) evidenceAnew() {
-	if p.status.EvidenceSince != nil && p.status.Weight == 0 && !p.stableWhole() {
-		p.status.EvidenceSince = stamp(p.now)
-	}
-}
-
 // waitForPods waits for the canary's capacity. Pods that run and do not become ready are the canary's
 // fault; pods that nobody could place or make are not.
 func (p *planner) waitForPods() {
@@ -443,48 +300,4 @@ func (p *planner) waitForStable() {
 	p.wait(v1alpha1.ReasonInsufficientStable, fmt.Sprintf(
 		"%d of %d stable pods are ready: no traffic is moved until stable could take all of it back; to release without Sluice, unpause the Deployment with label %s=%s",
 		ready, p.seen.Target.Replicas, v1alpha1.LabelManage, v1alpha1.ManageOff))
-}
-
-// pinned: no request reaches the canary.
-func (p *planner) pinned() bool { return p.splitIs(0) && !p.seen.Split.Routing.reaches() }
-
-// splitSays: the split has this run's revisions, a weight and a routing.
-func (p *planner) splitSays(weight int32, routing Routing) bool {
-	return p.splitIs(weight) && p.seen.Split.Routing.equal(routing)
-}
-
-// splitIs says whether the split has this run's revisions and a weight.
-func (p *planner) splitIs(weight int32) bool {
-	split := p.seen.Split
-	return split != nil && split.StableHash == p.status.Stable.PodTemplateHash &&
-		split.CanaryHash == p.status.Canary.PodTemplateHash && split.CanaryWeight == weight &&
-		(weight == 0 || totalOf(split.TotalWeight) == p.total())
-}
-
-func (p *planner) writeSplit(weight int32, routing Routing) {
-	p.status.Weight, p.status.TotalWeight = weight, p.total()
-	p.do(WriteSplit{
-		StableHash: p.status.Stable.PodTemplateHash, CanaryHash: p.status.Canary.PodTemplateHash,
-		CanaryWeight: weight, TotalWeight: p.total(), Routing: routing,
-	})
-}
-
-// repairSplit writes a split again that somebody changed or deleted.
-func (p *planner) repairSplit() {
-	weight, canary := p.status.Weight, p.canarySet()
-	if canary == nil || canary.Ready < needed(weight, p.total(), p.seen.Target.Replicas) {
-		weight = 0
-	}
-	p.status.Weight = weight
-	p.writeSplit(weight, p.inForce())
-	p.waitForProxies()
-}
-
-func (p *planner) waitForProxies() {
-	message := fmt.Sprintf("waiting for the proxies to acknowledge weight %s", p.weightText(p.status.Weight))
-	if split := p.seen.Split; split != nil && p.since() >= proxyDeadline {
-		message += fmt.Sprintf("; %d of %d have not after %s: %s", len(split.Laggards), split.Carrying,
-			p.since().Round(time.Second), strings.Join(split.Laggards, ", "))
-	}
-	p.wait(v1alpha1.ReasonWaitingForProxies, message)
 }

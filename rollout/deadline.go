@@ -12,8 +12,10 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// Deadlines of a Canary that was written without defaults.
+// Times of a Canary that was written without defaults.
 const (
+	defaultDrain             = 30 * time.Second
+	defaultRollbackWindow    = 24 * time.Hour
 	defaultHeldDeadline      = 24 * time.Hour
 	defaultShiftingDeadline  = 10 * time.Minute
 	defaultPromotingDeadline = 30 * time.Minute
@@ -69,10 +71,7 @@ func (p *planner) late() {
 
 // inconclusive ends the wait for a verdict when spec.maxHold is over. It says whether it is.
 func (p *planner) inconclusive(judgement analysis.Judgement) bool {
-	limit := durationOr(p.canary.Spec.MaxHold, defaultMaxHold)
-	if steps, i := p.steps(), int(p.status.Step); i >= 0 && i < len(steps) {
-		limit += steps[i].Hold.Duration
-	}
+	limit := durationOr(p.canary.Spec.MaxHold, defaultMaxHold) + p.step(p.status.Step).Hold.Duration
 	if p.since() < limit {
 		return false
 	}

@@ -113,18 +113,16 @@ func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
 
 // stepOf is the current step as the gate wants it.
 func stepOf(canary *v1alpha1.Canary) analysis.Step {
-	steps, i := canary.Spec.Steps, int(canary.Status.Step)
+	steps, next := canary.Spec.Steps, int(canary.Status.Step)+1
 	total := canary.Status.TotalWeight
 	// Requests that were chosen by what they are come from other people than stable's.
 	step := analysis.Step{Weight: percent(canary.Status.Weight, total), NextWeight: 100, Alone: canary.Status.Weight == 0}
 	if canary.Status.StepStartedAt != nil {
 		step.StartedAt = canary.Status.StepStartedAt.Time
 	}
-	if i >= 0 && i < len(steps) {
-		step.Hold = steps[i].Hold.Duration
-	}
-	if i+1 >= 0 && i+1 < len(steps) {
-		step.NextWeight = percent(steps[i+1].Weight, total)
+	step.Hold = currentStep(canary).Hold.Duration
+	if next >= 0 && next < len(steps) {
+		step.NextWeight = percent(steps[next].Weight, total)
 	}
 	return step
 }

@@ -12,9 +12,6 @@ import (
 	"github.com/sluice-mesh/sluice/internal/fluxkit"
 )
 
-// defaultDrain is the drain deadline of a Canary that was written without defaults.
-const defaultDrain = 30 * time.Second
-
 // interrupted comes first in every phase of a run: whatever ends the run early is acted on before
 // anything moves on.
 func (p *planner) interrupted() bool {
@@ -150,10 +147,7 @@ func (p *planner) reached(hash string) bool {
 }
 
 func (p *planner) drain() time.Duration {
-	if p.canary.Spec.Drain == nil {
-		return defaultDrain
-	}
-	return p.canary.Spec.Drain.Duration
+	return durationOr(p.canary.Spec.Drain, defaultDrain)
 }
 
 func (p *planner) drainMessage(hash string) string {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -309,10 +308,7 @@ func (p *planner) lastWord(template corev1.PodTemplateSpec) *v1alpha1.CanaryRun 
 }
 
 func (p *planner) withinWindow(ended *metav1.Time) bool {
-	window := 24 * time.Hour
-	if p.canary.Spec.RollbackWindow != nil {
-		window = p.canary.Spec.RollbackWindow.Duration
-	}
+	window := durationOr(p.canary.Spec.RollbackWindow, defaultRollbackWindow)
 	return ended != nil && p.now.Sub(ended.Time) <= window
 }
 

@@ -33,7 +33,7 @@ func (s *Split) reaches() bool { return s.CanaryWeight > 0 || s.Routing.reaches(
 
 // steps of this run. A return has one, without a gate.
 func (p *planner) steps() []v1alpha1.Step {
-	if p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.returning() {
 		return []v1alpha1.Step{{Weight: p.total()}}
 	}
 	return p.canary.Spec.Steps
@@ -101,7 +101,7 @@ func (p *planner) routing() Routing { return p.routingAt(p.status.Step) }
 
 func (p *planner) routingAt(i int32) Routing {
 	spec, step := p.canary.Spec, p.step(i)
-	if p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.returning() {
 		return Routing{Stickiness: spec.Stickiness}
 	}
 	return Routing{Matches: slices.Concat(spec.Preview, step.Matches), Mirror: step.Mirror, Stickiness: spec.Stickiness}
@@ -124,7 +124,7 @@ func (p *planner) inForce() Routing {
 // returns true when that had still to be said.
 func (p *planner) showPreview() bool {
 	preview := Routing{Matches: p.canary.Spec.Preview, Stickiness: p.canary.Spec.Stickiness}
-	if len(preview.Matches) == 0 || p.run.Spec.Kind == v1alpha1.RunReturn || p.seen.Split.reaches() {
+	if len(preview.Matches) == 0 || p.returning() || p.seen.Split.reaches() {
 		return false
 	}
 	p.writeSplit(0, preview)
@@ -167,7 +167,7 @@ func (p *planner) rescale() {
 // several at the current weight, at the first or the one that it is at.
 func (p *planner) align() {
 	p.status.Step = min(p.status.Step, int32(len(p.steps()))-1)
-	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.canary.Generation == p.canary.Status.ObservedGeneration || p.returning() {
 		return
 	}
 	step := p.stepAtWeight()

@@ -26,51 +26,88 @@ func (e *exposition) family(name, kind, help string) {
 	_, _ = fmt.Fprintf(e, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
 }
 
-func (e *exposition) sample(name string, labels []label, value float64) {
+// sample writes one value of a series, whose labels are text as labelText returns it.
+func (e *exposition) sample(name, labels string, value float64) {
 	e.WriteString(name)
-	separator := byte('{')
+	if labels != "" {
+		e.WriteByte('{')
+		e.WriteString(labels)
+		e.WriteByte('}')
+	}
+	e.end(value)
+}
+
+// bucket writes one bucket of a histogram.
+func (e *exposition) bucket(name, labels, bound string, count uint64) {
+	e.WriteString(name)
+	e.WriteString("_bucket{")
+	e.WriteString(labels)
+	e.WriteString(`,le="`)
+	e.WriteString(bound)
+	e.WriteString(`"}`)
+	e.end(float64(count))
+}
+
+func (e *exposition) end(value float64) {
+	e.WriteByte(' ')
+	e.Write(strconv.AppendFloat(e.AvailableBuffer(), value, 'g', -1, 64))
+	e.WriteByte('\n')
+}
+
+// labelText is a label set as the format has it between its braces. A proxy is scraped each second,
+// and its series have many samples each: their labels are written once.
+func labelText(labels ...label) string {
+	var text strings.Builder
 	for _, l := range labels {
 		if l.value == "" {
 			continue
 		}
-		e.WriteByte(separator)
-		separator = ','
-		e.WriteString(l.name)
-		e.WriteString(`="`)
-		e.WriteString(escape(l.value))
-		e.WriteByte('"')
+		if text.Len() > 0 {
+			text.WriteByte(',')
+		}
+		text.WriteString(l.name)
+		text.WriteString(`="`)
+		text.WriteString(escape(l.value))
+		text.WriteByte('"')
 	}
-	if separator == ',' {
-		e.WriteByte('}')
-	}
-	e.WriteByte(' ')
-	e.WriteString(strconv.FormatFloat(value, 'g', -1, 64))
-	e.WriteByte('\n')
+	return text.String()
 }
 
+// escape is called for each label, of which hardly any needs it, and a Replacer is dear to make.
 func escape(value string) string {
+	if !strings.ContainsAny(value, "\\\n\"") {
+		return value
+	}
 	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(value)
 }
 
-func (l trafficLabels) list() []label {
-	return []label{
-		{"direction", l.direction},
-		{"tls", l.tls},
-		{"target_port", l.targetPort},
-		{"route_name", l.routeName},
-		{"dst_namespace", l.dstNamespace},
-		{"dst_deployment", l.dstDeployment},
-		{"dst_pod_template_hash", l.dstHash},
-		{"dst_service", l.dstService},
+func (l trafficLabels) text() string {
+	return labelText(
+		label{"direction", l.direction},
+		label{"tls", l.tls},
+		label{"target_port", l.targetPort},
+		label{"route_name", l.routeName},
+		label{"dst_namespace", l.dstNamespace},
+		label{"dst_deployment", l.dstDeployment},
+		label{"dst_pod_template_hash", l.dstHash},
+		label{"dst_service", l.dstService},
+	)
+}
+
+func (l tcpLabels) text() string {
+	return join(l.trafficLabels.text(), labelText(label{"peer", l.peer}))
+}
+
+func (l unsplitLabels) text() string {
+	return labelText(label{"target_port", l.targetPort}, label{"outcome", l.outcome})
+}
+
+// join is the text of two label sets in one.
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
 	}
-}
-
-func (l tcpLabels) list() []label {
-	return append(l.trafficLabels.list(), label{"peer", l.peer})
-}
-
-func (l unsplitLabels) list() []label {
-	return []label{{"target_port", l.targetPort}, {"outcome", l.outcome}}
+	return a + "," + b
 }
 
 // exposition writes all metrics.
@@ -84,48 +121,51 @@ func (m *metrics) exposition() []byte {
 	writeConnections(out, connections)
 	out.family("sluice_connect_failures_total", "counter",
 		"Attempts that could not connect to an endpoint, whatever came of the request.")
-	for _, labels := range sorted(connectFailures, trafficLabels.list) {
-		out.sample("sluice_connect_failures_total", labels.list(), float64(connectFailures[labels].Load()))
+	for _, of := range sorted(connectFailures, trafficLabels.text) {
+		out.sample("sluice_connect_failures_total", of.labels, float64(of.series.Load()))
 	}
 	out.family("sluice_unsplit_requests_total", "counter",
 		"Requests and connections that came from outside the mesh while the workload had a split.")
-	for _, labels := range sorted(unsplit, unsplitLabels.list) {
-		out.sample("sluice_unsplit_requests_total", labels.list(), float64(unsplit[labels].Load()))
+	for _, of := range sorted(unsplit, unsplitLabels.text) {
+		out.sample("sluice_unsplit_requests_total", of.labels, float64(of.series.Load()))
 	}
 	out.family("sluice_mirrored_requests_total", "counter", "Requests copied to a canary, by what became of the copy.")
 	for _, outcome := range slices.Sorted(maps.Keys(m.mirrored)) {
-		out.sample("sluice_mirrored_requests_total", []label{{"outcome", outcome}}, float64(m.mirrored[outcome].Load()))
+		out.sample("sluice_mirrored_requests_total", labelText(label{"outcome", outcome}), float64(m.mirrored[outcome].Load()))
 	}
 	m.writeProcess(out)
 	return out.Bytes()
 }
 
 func writeTraffic(out *exposition, traffic map[trafficLabels]*trafficSeries) {
-	order := sorted(traffic, trafficLabels.list)
+	order := sorted(traffic, trafficLabels.text)
 	out.family("request_total", "counter", "Requests.")
-	for _, labels := range order {
-		out.sample("request_total", labels.list(), float64(traffic[labels].requests.Load()))
+	for _, of := range order {
+		out.sample("request_total", of.labels, float64(of.series.requests.Load()))
 	}
 	out.family("response_total", "counter", "Answers, and requests that got none.")
-	for _, labels := range order {
-		responses, _ := traffic[labels].copied()
+	for _, of := range order {
+		responses, _ := of.series.copied()
 		for _, response := range slices.SortedFunc(maps.Keys(responses), compareResponses) {
-			status := ""
-			if response.status != 0 {
-				status = strconv.Itoa(response.status)
-			}
-			list := append(labels.list(), label{"status_code", status},
-				label{"classification", response.classification}, label{"error", response.failure})
-			out.sample("response_total", list, float64(responses[response]))
+			out.sample("response_total", join(of.labels, response.text()), float64(responses[response]))
 		}
 	}
 	out.family("response_latency_ms", "histogram", "Time to the first byte of the answer, in milliseconds.")
-	for _, labels := range order {
-		_, latencies := traffic[labels].copied()
+	for _, of := range order {
+		_, latencies := of.series.copied()
 		for _, status := range slices.Sorted(maps.Keys(latencies)) {
-			writeHistogram(out, "response_latency_ms", append(labels.list(), label{"status_code", strconv.Itoa(status)}), latencies[status])
+			labels := join(of.labels, labelText(label{"status_code", strconv.Itoa(status)}))
+			writeHistogram(out, "response_latency_ms", labels, latencies[status])
 		}
 	}
+}
+
+func (l responseLabels) text() string {
+	status := ""
+	if l.status != 0 {
+		status = strconv.Itoa(l.status)
+	}
+	return labelText(label{"status_code", status}, label{"classification", l.classification}, label{"error", l.failure})
 }
 
 func (s *trafficSeries) copied() (map[responseLabels]uint64, map[int]histogram) {
@@ -142,20 +182,20 @@ func compareResponses(a, b responseLabels) int {
 	return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.classification, b.classification), cmp.Compare(a.failure, b.failure))
 }
 
-func writeHistogram(out *exposition, name string, labels []label, h histogram) {
+func writeHistogram(out *exposition, name, labels string, h histogram) {
 	cumulative := uint64(0)
 	for i, bound := range latencyBounds() {
 		cumulative += h.counts[i]
-		out.sample(name+"_bucket", append(slices.Clone(labels), label{"le", strconv.FormatFloat(bound, 'g', -1, 64)}), float64(cumulative))
+		out.bucket(name, labels, strconv.FormatFloat(bound, 'g', -1, 64), cumulative)
 	}
 	cumulative += h.counts[bucketCount]
-	out.sample(name+"_bucket", append(slices.Clone(labels), label{"le", "+Inf"}), float64(cumulative))
+	out.bucket(name, labels, "+Inf", cumulative)
 	out.sample(name+"_sum", labels, h.sum)
 	out.sample(name+"_count", labels, float64(cumulative))
 }
 
 func writeConnections(out *exposition, connections map[tcpLabels]*tcpSeries) {
-	order := sorted(connections, tcpLabels.list)
+	order := sorted(connections, tcpLabels.text)
 	for _, family := range []struct {
 		name, kind, help string
 		value            func(*tcpSeries) uint64
@@ -170,8 +210,8 @@ func writeConnections(out *exposition, connections map[tcpLabels]*tcpSeries) {
 		{"tcp_write_bytes_total", "counter", "Bytes written to peers.", func(s *tcpSeries) uint64 { return s.bytesWritten.Load() }},
 	} {
 		out.family(family.name, family.kind, family.help)
-		for _, labels := range order {
-			out.sample(family.name, labels.list(), float64(family.value(connections[labels])))
+		for _, of := range order {
+			out.sample(family.name, of.labels, float64(family.value(of.series)))
 		}
 	}
 }
@@ -182,13 +222,13 @@ func (m *metrics) writeProcess(out *exposition) {
 	if certificate, err := m.options.Certificates.Certificate(); err == nil && certificate.Leaf != nil {
 		expiration = float64(certificate.Leaf.NotAfter.Unix())
 	}
-	out.sample("identity_cert_expiration_timestamp_seconds", nil, expiration)
+	out.sample("identity_cert_expiration_timestamp_seconds", "", expiration)
 	out.family("process_resident_memory_bytes", "gauge", "Resident memory.")
-	out.sample("process_resident_memory_bytes", nil, residentMemory())
+	out.sample("process_resident_memory_bytes", "", residentMemory())
 	out.family("process_start_time_seconds", "gauge", "When the proxy started.")
-	out.sample("process_start_time_seconds", nil, float64(m.started.UnixMilli())/1000)
+	out.sample("process_start_time_seconds", "", float64(m.started.UnixMilli())/1000)
 	out.family("proxy_build_info", "gauge", "What the proxy was built from.")
-	out.sample("proxy_build_info", []label{{"version", m.options.Version}, {"go_version", runtime.Version()}}, 1)
+	out.sample("proxy_build_info", labelText(label{"version", m.options.Version}, label{"go_version", runtime.Version()}), 1)
 }
 
 // residentMemory reads /proc/self/statm, whose second field counts pages.
@@ -208,11 +248,18 @@ func residentMemory() float64 {
 	return pages * float64(os.Getpagesize())
 }
 
-// sorted returns label sets in an order that stays the same from one scrape to the next.
-func sorted[K comparable, V any](all map[K]*V, list func(K) []label) []K {
-	keys := slices.Collect(maps.Keys(all))
-	slices.SortFunc(keys, func(a, b K) int {
-		return slices.CompareFunc(list(a), list(b), func(x, y label) int { return cmp.Compare(x.value, y.value) })
-	})
-	return keys
+// exposed is a series with its labels.
+type exposed[V any] struct {
+	labels string
+	series *V
+}
+
+// sorted returns series in an order that stays the same from one scrape to the next.
+func sorted[K comparable, V any](all map[K]*V, text func(K) string) []exposed[V] {
+	order := make([]exposed[V], 0, len(all))
+	for key, series := range all {
+		order = append(order, exposed[V]{text(key), series})
+	}
+	slices.SortFunc(order, func(a, b exposed[V]) int { return cmp.Compare(a.labels, b.labels) })
+	return order
 }

@@ -21,15 +21,20 @@ func testMetrics() *metrics {
 	return newMetrics(options)
 }
 
-func TestExpositionIsValid(t *testing.T) {
-	m := testMetrics()
-	m.expect(&mesh.Snapshot{
+// testSnapshot has one workload behind one destination.
+func testSnapshot() *mesh.Snapshot {
+	return &mesh.Snapshot{
 		Inbound: mesh.Inbound{Protocols: map[uint16]mesh.Protocol{8080: mesh.ProtocolDetect, 5432: mesh.ProtocolTCP}},
 		Destinations: map[string]*mesh.Destination{"a:1": {
 			Service:   mesh.Service{Namespace: "n", Name: "a"},
 			Endpoints: []mesh.Endpoint{{Address: "x:1", Namespace: "n", Workload: "n/a", PodTemplateHash: "k", Identity: "spiffe://a/b"}},
 		}},
-	})
+	}
+}
+
+func TestExpositionIsValid(t *testing.T) {
+	m := testMetrics()
+	m.expect(testSnapshot())
 	inbound := inboundLabels(8080, "client")
 	m.request(inbound)
 	m.response(inbound, 200, 7*time.Millisecond, "")
@@ -96,5 +101,16 @@ func TestHistogramBuckets(t *testing.T) {
 		h := &histogram{}
 		h.observe(latency)
 		require.EqualValues(t, 1, h.counts[want], "%s", latency)
+	}
+}
+
+// BenchmarkExposition is what a scrape costs, of which each proxy has one a second.
+func BenchmarkExposition(b *testing.B) {
+	m := testMetrics()
+	m.expect(testSnapshot())
+	m.response(inboundLabels(8080, "client"), 200, 7*time.Millisecond, "")
+	b.ReportAllocs()
+	for b.Loop() {
+		b.SetBytes(int64(len(m.exposition())))
 	}
 }

@@ -21,6 +21,7 @@ help: ## Show the targets
 -include e2e/demo.mk
 -include analysis/bench.mk
 -include rollout/model.mk
+-include e2e/bench.mk
 
 .PHONY: build
 build: ## Build the programs into build/bin

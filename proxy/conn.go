@@ -3,10 +3,8 @@
 package proxy
 
 import (
-	"context"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 )
@@ -65,54 +63,4 @@ func closeWrite(conn any) error {
 		return whole.Close()
 	}
 	return nil
-}
-
-type connInfoKey struct{}
-
-func infoOf(ctx context.Context) connInfo {
-	info, _ := ctx.Value(connInfoKey{}).(connInfo)
-	return info
-}
-
-// handoff is a listener of connections that were accepted elsewhere: what sniffing has found to be
-// HTTP goes through it to an http.Server.
-type handoff struct {
-	conns  chan net.Conn
-	done   chan struct{}
-	closed sync.Once
-	addr   net.Addr
-}
-
-func newHandoff(addr net.Addr) *handoff {
-	return &handoff{conns: make(chan net.Conn), done: make(chan struct{}), addr: addr}
-}
-
-func (h *handoff) give(conn net.Conn) {
-	select {
-	case h.conns <- conn:
-	case <-h.done:
-		_ = conn.Close() // The proxy is at its end.
-	}
-}
-
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.conns:
-		return conn, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handoff) Close() error {
-	h.closed.Do(func() { close(h.done) })
-	return nil
-}
-
-func (h *handoff) Addr() net.Addr { return h.addr }
-
-// httpSide serves HTTP on connections that are given to it.
-type httpSide struct {
-	server  *http.Server
-	handoff *handoff
 }

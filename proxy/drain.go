@@ -29,17 +29,18 @@ type activity struct {
 
 func newActivity(now func() time.Time) *activity { return &activity{now: now, lastEnd: now()} }
 
-// begin counts one more open request or connection until the returned function is called.
-func (a *activity) begin() (end func()) {
+// add counts one more open request or connection, done one less.
+func (a *activity) add() {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.open++
-	return sync.OnceFunc(func() {
-		a.mutex.Lock()
-		defer a.mutex.Unlock()
-		a.open--
-		a.lastEnd = a.now()
-	})
+}
+
+func (a *activity) done() {
+	a.mutex.Lock()
+	defer a.mutex.Unlock()
+	a.open--
+	a.lastEnd = a.now()
 }
 
 // draining says that answers should ask clients to leave.
@@ -62,7 +63,8 @@ func (a *activity) quietFor() (time.Duration, int) {
 // takes a terminating pod out of Services, and an unready sidecar would only show as a failure.
 func (p *Proxy) drain(ctx context.Context) {
 	p.activity.drainNow.Store(true)
-	p.activity.begin()() // The linger begins now at the earliest.
+	p.activity.add()
+	p.activity.done() // The linger begins now at the earliest.
 	p.log.Info("draining", "linger", p.options.DrainLinger, "deadline", p.options.DrainDeadline)
 	deadline := time.NewTimer(p.options.DrainDeadline)
 	defer deadline.Stop()

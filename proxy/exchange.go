@@ -3,245 +3,309 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
-	"maps"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
-	"net/url"
-	"strings"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
-// resendsMost bounds how often one request is sent again to one endpoint. Each time may meet another
-// idle connection that has just ended.
-const resendsMost = 16
+const (
+	// resendsMost bounds how often one request is sent again to one endpoint. Each time may meet
+	// another idle connection that has just ended.
+	resendsMost = 16
+	// resendsPooled is after how many of those a new connection is made.
+	resendsPooled = 3
+)
 
-// exchange carries one HTTP request to where its chooser says and the answer back.
+var errClientLeft = errors.New("the client has left")
+
+// exchange carries one HTTP request to where its chooser says and the answer back. A client's
+// connection has one, which is used again for each request.
 type exchange struct {
 	proxy   *Proxy
-	writer  http.ResponseWriter
-	request *http.Request
+	client  *client
+	context context.Context
+	request http1.Request
 	choose  *chooser
-	// prepare finishes the header for a hop.
-	prepare func(http.Header, *hop)
-	// closeAfter says that the client should not use its connection again.
-	closeAfter func() bool
+	target  string
+	// skip are fields that the sender may not use; clientID is added unless it is empty.
+	skip     http1.Kinds
+	clientID string
+	// peers says that a hop which is not the own application is a peer of it.
+	peers bool
+	// leave says that the client should look for another pod.
+	leave func() bool
 
-	header   http.Header
-	trailer  http.Header
-	body     *replayBody
 	received time.Time
 	resends  int
 	// lost says that a safe request got no answer and was sent to another hop.
 	lost bool
+	// head says that the answer has no content, whatever its head says.
+	head bool
+	// closes says that the client's connection ends after the answer.
+	closes bool
 
-	interim     sync.Mutex
-	interimDone bool
+	// The content: in whole, or as it comes.
+	content []byte
+	body    *replayBody
+	pumps   sync.WaitGroup
+	pumping atomic.Int32
+
+	mutex sync.Mutex
+	// link is what the attempt at hand waits for.
+	link *link
+	// left says that the client is gone, broken that its content was malformed.
+	left   bool
+	broken error
+	// watching is closed when nobody looks after the client any more; nil when nobody has.
+	watching chan struct{}
 }
 
-// carry runs the exchange to its end.
-func (x *exchange) carry() {
+func (x *exchange) reset(ctx context.Context, c *client) {
+	x.proxy, x.client, x.context = c.proxy, c, ctx
+	x.choose, x.skip, x.clientID, x.peers, x.leave = nil, 0, "", false, nil
 	x.received = time.Now()
-	// Clients may send and receive at once.
-	_ = http.NewResponseController(x.writer).EnableFullDuplex() // HTTP/1 supports it.
-	x.header = forwardHeader(x.request.Header)
-	x.trailer = http.Header{}
-	for name := range x.request.Trailer {
-		x.trailer[name] = nil
-	}
-	x.body = newReplayBody(x.request, x.copyTrailer)
+	x.resends, x.lost, x.head, x.closes = 0, false, false, false
+	x.content, x.body, x.watching = nil, nil, nil
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.link, x.left, x.broken = nil, false, nil
+}
+
+// carry runs the exchange to its end and says whether the client's connection can be used again.
+func (x *exchange) carry() bool {
+	x.takeContent()
 	var last *hop
 	for {
 		to, ok := x.choose.next()
 		if !ok {
 			x.refuse(last)
-			return
+			break
 		}
-		if x.request.Method == http.MethodConnect {
-			if x.tunnel(to) {
-				return
-			}
-			last = to
-			continue
-		}
-		response, err := x.send(to)
+		l, err := x.send(to)
 		if err == nil {
-			x.answer(to, response)
+			again := x.answer(to, l)
 			x.mirror()
-			return
+			return again
 		}
 		if x.giveUp(to, err) {
-			return
+			break
 		}
 		last = to
 	}
+	return x.finish(true)
 }
 
-// copyTrailer hands the client's trailers to the attempt that is being sent.
-func (x *exchange) copyTrailer() {
-	for name, values := range x.request.Trailer {
-		x.trailer[name] = values
-	}
+// willClose says whether the client's connection ends after the answer.
+func (x *exchange) willClose() bool {
+	return x.closes || !x.request.KeepsAlive() || !x.hasCome() || x.proxy.activity.draining() || x.leave != nil && x.leave()
 }
 
 // send makes one attempt, and again while it is certain that nothing was seen of it.
-func (x *exchange) send(to *hop) (*http.Response, error) {
+func (x *exchange) send(to *hop) (*link, error) {
 	for {
-		// The transport may try several connections; the last one is on which it failed.
-		var used *watched
-		out, err := x.outgoing(to, func(info httptrace.GotConnInfo) {
-			if conn, ok := info.Conn.(*upstreamConn); ok {
-				used = watch(conn)
-			}
-		})
+		l, err := x.linkTo(to)
 		if err != nil {
 			return nil, err
 		}
-		response, err := x.proxy.upstreams.transport(to, x.request.Method).RoundTrip(out)
-		if err == nil || x.request.Context().Err() != nil {
-			return response, err
+		if err = x.attempt(to, l); err == nil {
+			return l, nil
 		}
-		if !used.sentAgainSafely() || !x.body.replayable() || x.resends == resendsMost {
+		// A link that was idle may have ended at that moment; safe requests may meet that.
+		again := !x.gone() && (l.sentAgainSafely(err) || l.reused() && l.unheard() && safeMethod(x.method()))
+		x.drop(l)
+		if !again || !x.replayable() || x.resends == resendsMost {
 			return nil, err
 		}
 		x.resends++
 	}
 }
 
+// linkTo returns a link to a hop: one that is idle, or a new one. An application may end an idle
+// connection at any moment, and nothing tells then whether it has seen the request that was on its
+// way. What must not be sent twice has a connection of its own, which cannot meet that.
+func (x *exchange) linkTo(to *hop) (*link, error) {
+	upstreams := x.proxy.upstreams
+	if to.identity == "" && !safeMethod(x.method()) {
+		l, err := upstreams.open(x.context, to)
+		if err == nil {
+			l.single = true
+		}
+		return l, err
+	}
+	if x.resends < resendsPooled {
+		if l := upstreams.pool.take(linkKey{to.address, to.identity}, time.Now()); l != nil {
+			return l, nil
+		}
+	}
+	return upstreams.open(x.context, to)
+}
+
+// attempt sends the request on a link and reads the head of its answer.
+func (x *exchange) attempt(to *hop, l *link) error {
+	l.begin(x, time.Now())
+	if !x.use(l) {
+		return errClientLeft
+	}
+	w := l.writer
+	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: to.address, Close: l.single})
+	x.addFields(w, to.local)
+	w.EndHead()
+	if x.body == nil {
+		if err := w.Content(x.content); err != nil {
+			return &http1.WriteError{Err: err}
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return &http1.WriteError{Err: err}
+	}
+	if x.body != nil {
+		if err := x.beginPump(l); err != nil {
+			return err
+		}
+	}
+	return x.readAnswer(l)
+}
+
+// addFields adds what the mesh says of a request.
+func (x *exchange) addFields(w *http1.Writer, local bool) {
+	if x.clientID != "" {
+		w.Field(headerClientID, x.clientID)
+	}
+	if x.peers && !local {
+		w.Field(headerHandoff, "1")
+	}
+}
+
+// readAnswer reads heads until one that is not interim.
+func (x *exchange) readAnswer(l *link) error {
+	for {
+		if err := l.reader.ReadResponse(&l.response, x.request.Asked()); err != nil {
+			return err
+		}
+		if !l.response.Interim() {
+			return nil
+		}
+		if err := x.passInterim(l); err != nil {
+			return err
+		}
+	}
+}
+
+// passInterim sends 1xx answers on to clients that know them.
+func (x *exchange) passInterim(l *link) error {
+	unasked := l.response.Status() == http.StatusContinue && !x.request.ExpectsContinue()
+	if unasked || !x.request.Version1() {
+		return nil
+	}
+	x.client.writer.Response(&l.response, http1.Sending{Framing: http1.NoContent})
+	x.client.writer.EndHead()
+	if x.client.writer.Flush() != nil {
+		x.lose(errClientLeft)
+		return errClientLeft
+	}
+	return nil
+}
+
 // giveUp decides what follows an attempt without an answer; it returns true when nothing does.
 func (x *exchange) giveUp(to *hop, err error) bool {
-	if x.request.Context().Err() != nil {
-		// The client left. What it may have waited for too long is for the gate to see.
-		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled)
-		to.release()
+	if x.gone() {
+		x.giveUpClient(to)
 		return true
 	}
 	var connect *connectError
 	if errors.As(err, &connect) {
 		x.proxy.log.Debug("connect failed", "to", to.address, "error", err)
 		x.choose.failed(to, connect)
-		return !x.body.replayable() && x.refuse(to)
+		if x.replayable() {
+			return false
+		}
+		x.refuse(to)
+		return true
 	}
-	if safeMethod(x.request.Method) && !x.lost && x.body.replayable() {
+	var malformed http1.Error
+	answered := errors.As(err, &malformed)
+	if safeMethod(x.method()) && !x.lost && !answered && x.replayable() {
 		x.lost = true
 		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorReset) // This attempt counts, too.
 		x.choose.failed(to, &connectError{to.address, err})
 		return false
 	}
 	to.release()
-	x.proxy.log.Info("no answer", "to", to.address, "method", x.request.Method, "error", err)
-	x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorReset)
-	x.problem(http.StatusBadGateway, "no answer from "+to.address)
+	x.proxy.log.Info("no answer", "to", to.address, "method", x.method(), "error", err)
+	failure := errorReset
+	if answered {
+		failure = errorMalformed
+		x.proxy.metrics.malformed(malformed.Name(), outcomeRefused)
+	}
+	x.proxy.metrics.failure(x.choose.labelsOfFailure(to), failure)
+	x.problem(http.StatusBadGateway, failure, "no answer from "+to.address)
 	return true
+}
+
+// giveUpClient ends an exchange whose client has left, or has sent content that is no proper one.
+func (x *exchange) giveUpClient(to *hop) {
+	to.release()
+	var malformed http1.Error
+	if errors.As(x.broken, &malformed) {
+		x.client.refuse(malformed)
+		return
+	}
+	// What it may have waited for too long is for the gate to see.
+	x.closes = true
+	x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled)
 }
 
 // refuse answers a request that could be sent nowhere.
-func (x *exchange) refuse(last *hop) bool {
+func (x *exchange) refuse(last *hop) {
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect)
-	x.proxy.log.Info("nowhere to send", "host", x.request.Host, "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, "no endpoint could be connected to")
-	return true
+	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
+	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")
 }
 
-// problem answers in the proxy's own name.
-func (x *exchange) problem(status int, text string) {
-	x.endInterim()
-	header := x.writer.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header.Set("Sluice-Error", text)
-	if x.closeAfter() {
-		header.Set("Connection", "close")
+// problem answers in the proxy's own name, with a code that does not change.
+func (x *exchange) problem(status int, code, text string) {
+	x.closes = x.willClose()
+	w := x.client.writer
+	w.Discard()
+	w.Status(status, http.StatusText(status), http1.ByLength)
+	w.Field("Content-Type", "text/plain; charset=utf-8")
+	w.Field("Content-Length", strconv.Itoa(len(text)+1))
+	w.Field("Sluice-Error", code)
+	if x.closes {
+		w.Field("Connection", "close")
 	}
-	x.writer.WriteHeader(status)
-	_, _ = io.WriteString(x.writer, text+"\n") // The client may have gone.
+	w.EndHead()
+	if !x.head {
+		_ = w.Content([]byte(text + "\n")) // Flushing will tell.
+	}
+	if w.Flush() != nil {
+		x.closes = true // The client has gone.
+	}
 }
 
-// outgoing is the request as it is sent to a hop.
-func (x *exchange) outgoing(to *hop, gotConn func(httptrace.GotConnInfo)) (*http.Request, error) {
-	ctx := withLabels(x.request.Context(), to.labels)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: gotConn, Got1xxResponse: x.passInterim})
-	header := x.header.Clone()
-	x.prepare(header, to)
-	out := (&http.Request{
-		Method:        x.request.Method,
-		URL:           target(x.request, to.address),
-		Host:          x.request.Host,
-		Header:        header,
-		ContentLength: x.request.ContentLength,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-	}).WithContext(ctx)
-	if x.body == nil {
-		return out, nil
-	}
-	out.Trailer = x.trailer
-	out.GetBody = x.body.attempt
-	var err error
-	out.Body, err = x.body.attempt()
-	return out, err
-}
-
-// target is the request's target, to the letter, at another address.
-func target(request *http.Request, address string) *url.URL {
-	to := &url.URL{Scheme: "http", Host: address, Opaque: request.RequestURI}
-	if strings.HasPrefix(request.RequestURI, "//") {
-		// URL would take what follows for a host.
-		to.Opaque, to.Path, to.RawPath = "", request.URL.Path, request.URL.RawPath
-		to.RawQuery, to.ForceQuery = request.URL.RawQuery, request.URL.ForceQuery
-	}
-	return to
-}
-
-// passInterim sends 1xx answers on. 100 is left out: the server sends it when the body is first
-// read, which the transport does when 100 has come.
-func (x *exchange) passInterim(code int, header textproto.MIMEHeader) error {
-	if code == http.StatusContinue || code == http.StatusSwitchingProtocols {
-		return nil
-	}
-	x.interim.Lock()
-	defer x.interim.Unlock()
-	if x.interimDone {
-		return nil
-	}
-	to := x.writer.Header()
-	for name, values := range header {
-		to[name] = values
-	}
-	x.writer.WriteHeader(code)
-	clear(to)
-	return nil
-}
-
-// endInterim keeps late 1xx answers from the writer.
-func (x *exchange) endInterim() {
-	x.interim.Lock()
-	defer x.interim.Unlock()
-	x.interimDone = true
-}
-
-// answer brings the response to the client.
-func (x *exchange) answer(to *hop, response *http.Response) {
+// answer brings the response to the client and says whether its connection can be used again.
+func (x *exchange) answer(to *hop, l *link) bool {
 	defer to.release()
 	latency := time.Since(x.received)
-	x.endInterim()
 	x.countLeft(to)
 	x.proxy.metrics.request(to.labels)
-	if response.StatusCode == http.StatusSwitchingProtocols {
-		x.proxy.metrics.response(to.labels, response.StatusCode, latency, "")
-		x.upgrade(response)
-		return
+	status := l.response.Status()
+	if l.response.Framing() == http1.Tunnel {
+		x.proxy.metrics.response(to.labels, status, latency, "")
+		x.tunnel(l)
+		return false
 	}
-	defer response.Body.Close() //nolint:errcheck // What was read is what counts.
-	failure, complete := x.copyResponse(response)
-	x.proxy.metrics.response(to.labels, response.StatusCode, latency, failure)
-	if !complete {
-		// What the client has got so far must not look whole.
-		panic(http.ErrAbortHandler)
-	}
+	failure, complete := x.copyAnswer(to, l)
+	// Whoever has the whole answer finds it counted.
+	x.proxy.metrics.response(to.labels, status, latency, failure)
+	return x.finish(x.client.writer.Flush() == nil && complete)
 }
 
 // countLeft counts a request that had to leave the revision that was drawn for it as a failure of
@@ -257,111 +321,111 @@ func (x *exchange) countLeft(to *hop) {
 	x.proxy.metrics.failure(labelsForRevision(to.labels, x.choose.drawn), failure)
 }
 
-func (x *exchange) copyResponse(response *http.Response) (failure string, complete bool) {
-	header := x.writer.Header()
-	copyEndToEnd(header, response.Header)
-	announced := maps.Clone(response.Trailer)
-	for name := range announced {
-		header.Add("Trailer", name)
+// copyAnswer copies the answer as it comes. What is in the reader's buffer leaves in one piece.
+func (x *exchange) copyAnswer(to *hop, l *link) (failure string, complete bool) {
+	response, w := &l.response, x.client.writer
+	framing := response.FramingTo(x.request.Version1())
+	x.closes = framing == http1.UntilClose || x.willClose()
+	how := http1.Sending{Framing: framing, Close: x.closes, KeepAlive: !x.closes && !x.request.Version1()}
+	if to.identity == "" {
+		how.Skip = http1.Owned // An application does not speak for the mesh.
 	}
+	w.Response(response, how)
 	if x.choose.cookie != "" {
-		header.Add("Set-Cookie", x.choose.cookie)
+		w.Field("Set-Cookie", x.choose.cookie)
 	}
-	if x.closeAfter() {
-		header.Set("Connection", "close")
-	}
-	x.writer.WriteHeader(response.StatusCode)
-	controller := http.NewResponseController(x.writer)
-	if response.ContentLength < 0 {
-		// A stream: its first byte may be long in coming.
-		_ = controller.Flush() // The client may have gone; the copy finds out.
-	}
-	readError, writeError := x.copyBody(x.writer, controller, response.Body)
-	switch {
-	case readError != nil && x.request.Context().Err() == nil:
-		_ = controller.Flush() // So that the client sees an answer that breaks off, not none.
-		return errorTruncated, false
-	case readError != nil, writeError != nil:
-		return "", false
-	}
-	for name, values := range response.Trailer {
-		if _, ok := announced[name]; !ok {
-			name = http.TrailerPrefix + name
+	w.EndHead()
+	l.reader.FlushBeforeRead(w)
+	for {
+		data, err := l.reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
 		}
-		header[name] = values
+		if err != nil {
+			return x.breakOff(err, framing)
+		}
+		if w.Content(data) != nil {
+			return "", false
+		}
 	}
+	w.EndContent(l.reader)
 	return "", true
 }
 
-func (x *exchange) copyBody(writer io.Writer, controller *http.ResponseController, body io.Reader) (readError, writeError error) {
-	buffer, put := x.proxy.buffers.get()
-	defer put()
-	for {
-		n, err := body.Read(buffer)
-		if n > 0 {
-			if _, err := writer.Write(buffer[:n]); err != nil {
-				return nil, err
-			}
+// breakOff is for answers that end too early: what the client has got so far must not look whole.
+func (x *exchange) breakOff(err error, framing http1.Framing) (failure string, complete bool) {
+	var write *http1.WriteError
+	if x.gone() || errors.As(err, &write) {
+		return "", false
+	}
+	// The client gets what there is: it shall see an answer that breaks off, not none.
+	if framing == http1.UntilClose && x.client.writer.Flush() == nil {
+		reset(x.client.conn) // An end in good order would look like that of the content.
+	}
+	return errorTruncated, false
+}
+
+// finish ends what still looks at the client, puts the link back and says whether the client's
+// connection can be used again. An answer that is not complete ends both.
+func (x *exchange) finish(complete bool) bool {
+	x.stopWatching()
+	sent := x.endContent()
+	l := x.unlink()
+	if l != nil {
+		if complete && sent && l.usable() {
+			x.proxy.upstreams.pool.put(l, time.Now())
+		} else {
+			l.close()
 		}
-		switch {
-		case err == io.EOF: // Only bare EOF is the whole body.
-			return nil, nil
-		case err != nil:
-			return err, nil
-		}
-		if err := controller.Flush(); err != nil {
-			return nil, err
-		}
+	}
+	if !complete || x.gone() {
+		return false
+	}
+	if !x.hasCome() {
+		x.client.linger()
+		return false
+	}
+	return !x.closes
+}
+
+// targetText is the request's target. It is mostly that of the request before.
+func (x *exchange) targetText() string {
+	if target := x.request.Target(); x.target != string(target) {
+		x.target = string(target)
+	}
+	return x.target
+}
+
+func (x *exchange) method() string {
+	switch method := x.request.Method(); string(method) {
+	case http.MethodGet:
+		return http.MethodGet
+	case http.MethodPost:
+		return http.MethodPost
+	default:
+		return string(method)
 	}
 }
 
-// forwardHeader is a client's header without what belongs to its connection. What a forward proxy
-// would take for itself (Proxy-Authorization) stays: this proxy is not the one that is meant.
-func forwardHeader(from http.Header) http.Header {
-	header := make(http.Header, len(from)+1)
-	copyEndToEnd(header, from)
-	if containsToken(from["Connection"], "upgrade") && len(from["Upgrade"]) > 0 {
-		header["Connection"] = []string{"Upgrade"}
-		header["Upgrade"] = from["Upgrade"]
+// tunnel joins client and server when both have agreed to go on with something else.
+func (x *exchange) tunnel(l *link) {
+	x.stopWatching()
+	x.unlink()
+	l.exchange = nil
+	_ = l.conn.SetReadDeadline(time.Time{})        // Copying will tell.
+	_ = x.client.conn.SetReadDeadline(time.Time{}) // As above.
+	w := x.client.writer
+	w.Response(&l.response, http1.Sending{Framing: http1.Tunnel})
+	w.EndHead()
+	// What was read ahead belongs to what follows.
+	_ = w.Content(l.reader.Unread()) // Flushing will tell.
+	err := w.Flush()
+	if early := x.client.reader.Unread(); err == nil && len(early) > 0 {
+		_, err = l.conn.Write(early)
 	}
-	if containsToken(from["Te"], "trailers") {
-		header["Te"] = []string{"trailers"}
+	if err != nil {
+		l.close() // One of the two has gone.
+		return
 	}
-	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = nil // Keeps net/http from adding its own.
-	}
-	return header
-}
-
-// copyEndToEnd copies all fields but those that belong to one connection.
-func copyEndToEnd(to, from http.Header) {
-	for name, values := range from {
-		switch name {
-		case "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		default:
-			to[name] = values
-		}
-	}
-	for _, value := range from["Connection"] {
-		for name := range strings.SplitSeq(value, ",") {
-			delete(to, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
-		}
-	}
-	if _, ok := from["Content-Type"]; !ok {
-		to["Content-Type"] = nil // Keeps net/http from guessing.
-	}
-	if _, ok := from["Date"]; !ok {
-		to["Date"] = nil // As above.
-	}
-}
-
-func containsToken(values []string, token string) bool {
-	for _, value := range values {
-		for part := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(textproto.TrimString(part), token) {
-				return true
-			}
-		}
-	}
-	return false
+	x.proxy.pipe(x.client.conn, x.client.conn, l.conn)
 }

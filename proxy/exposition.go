@@ -102,6 +102,10 @@ func (l unsplitLabels) text() string {
 	return labelText(label{"target_port", l.targetPort}, label{"outcome", l.outcome})
 }
 
+func (l malformedLabels) text() string {
+	return labelText(label{"reason", l.reason}, label{"outcome", l.outcome})
+}
+
 // join is the text of two label sets in one.
 func join(a, b string) string {
 	if a == "" || b == "" {
@@ -115,6 +119,7 @@ func (m *metrics) exposition() []byte {
 	m.mutex.RLock()
 	traffic, connections := maps.Clone(m.traffic), maps.Clone(m.connections)
 	connectFailures, unsplit := maps.Clone(m.connectFailures), maps.Clone(m.unsplitRequests)
+	malformed := maps.Clone(m.malformedHTTP)
 	m.mutex.RUnlock()
 	out := &exposition{}
 	writeTraffic(out, traffic)
@@ -132,6 +137,11 @@ func (m *metrics) exposition() []byte {
 	out.family("sluice_mirrored_requests_total", "counter", "Requests copied to a canary, by what became of the copy.")
 	for _, outcome := range slices.Sorted(maps.Keys(m.mirrored)) {
 		out.sample("sluice_mirrored_requests_total", labelText(label{"outcome", outcome}), float64(m.mirrored[outcome].Load()))
+	}
+	out.family("sluice_http_malformed_total", "counter",
+		"Messages that were no proper HTTP, by what was wrong and whether they were passed on all the same.")
+	for _, of := range sorted(malformed, malformedLabels.text) {
+		out.sample("sluice_http_malformed_total", of.labels, float64(of.series.Load()))
 	}
 	m.writeProcess(out)
 	return out.Bytes()

@@ -271,8 +271,12 @@ func TestRawRequests(t *testing.T) {
 			header: map[string]string{"Content-Length": "0"}, // net/http's own answer in the application.
 		},
 		"absolute form": {
-			request: "GET http://shop.example/a?b HTTP/1.1\r\nHost: other\r\n\r\n", status: 200,
+			request: "GET http://shop.example/a?b HTTP/1.1\r\nHost: shop.example\r\n\r\n", status: 200,
 			header: map[string]string{"X-Target": "http://shop.example/a?b", "X-Host": "shop.example"},
+		},
+		"absolute form with another host": {
+			request: "GET http://shop.example/a?b HTTP/1.1\r\nHost: other\r\n\r\n", status: 400,
+			header: map[string]string{"Sluice-Error": "host_mismatch"},
 		},
 		"double slash": {
 			request: "GET //a//b?c HTTP/1.1\r\nHost: shop\r\n\r\n", status: 200,

@@ -3,16 +3,16 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 const (
@@ -24,12 +24,12 @@ const (
 	probeAgent = "kube-probe/"
 )
 
-// Headers in net/http's spelling.
+// Fields that only the mesh may send.
 const (
-	headerClientID = "Sluice-Client-Id"
+	headerClientID = "sluice-client-id"
 	// headerHandoff marks a request that a proxy has passed to a peer of its own workload. It is
 	// not passed on again.
-	headerHandoff = "Sluice-Handoff"
+	headerHandoff = "sluice-handoff"
 )
 
 // serveInbound carries a connection that comes to the pod.
@@ -95,10 +95,11 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	served.series = p.metrics.tcp(tcpLabels{inboundLabels(destination.Port(), client), peerSource})
 	served.series.open()
 	if protocol == mesh.ALPNHTTP1 {
-		p.inbound.handoff.give(served)
+		p.serveRequests(ctx, served, p.beginInbound)
 		return
 	}
-	defer p.activity.begin()()
+	p.activity.add()
+	defer p.activity.done()
 	defer p.counts.connection(p.ownRevision())()
 	p.pipe(served, served, local)
 }
@@ -114,7 +115,7 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 	switch {
 	case verdict == spokenHTTP1 && protocol != mesh.ProtocolTCP:
 		p.ports.sawHTTP(port)
-		p.inbound.handoff.give(conn)
+		p.serveRequests(ctx, conn, p.beginInbound)
 		return
 	case verdict == spokenNothing:
 		// Server-speaks-first, a probe, or a connection for later: nothing says that it may leave.
@@ -187,44 +188,42 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, request reques
 	return chosen
 }
 
-// handleInbound carries a request that has come to the pod.
-func (p *Proxy) handleInbound(writer http.ResponseWriter, request *http.Request) {
-	defer p.activity.begin()()
-	info := infoOf(request.Context())
+// beginInbound says where a request that has come to the pod may go.
+func (p *Proxy) beginInbound(x *exchange) {
+	info := x.client.conn.info
 	inbound := &p.config.Snapshot().Inbound
-	handedOff := info.client != "" && info.client == p.options.ID.String() && request.Header.Get(headerHandoff) != ""
-	copied := info.client != "" && request.Header.Get(headerMirrored) != ""
+	handedOff := info.client != "" && info.client == p.options.ID.String() && len(x.request.Value(headerHandoff)) > 0
+	copied := info.client != "" && len(x.request.Value(headerMirrored)) > 0
 	labels := inboundLabels(info.destination.Port(), info.client)
-	where := p.placeOf(request, info, inbound, handedOff || copied)
+	where := p.placeOf(&x.request, info, inbound, handedOff || copied)
 	switch {
 	case copied:
 		labels.routeName = routeMirror
 	case where == placeOwn && info.client == "":
 		labels.routeName = routeProbe
 	}
-	exchange := &exchange{
-		proxy:   p,
-		writer:  writer,
-		request: request,
-		choose:  p.inboundChooser(info.destination, labels, where, viewOf(request)),
-		prepare: func(header http.Header, to *hop) { prepareInbound(header, to, info.client, handedOff) },
-	}
-	exchange.closeAfter = func() bool {
+	x.choose = p.inboundChooser(info.destination, labels, where, viewOf(&x.request, x.method(), x.targetText()))
+	x.peers = true
+	switch {
+	case handedOff: // The peer that passed it on has said who the client is.
+		x.skip = http1.Of(http1.KindHandoff)
+	case info.client == "":
+		x.skip = http1.Owned
 		// A caller without a proxy keeps its connection to this pod until it is told to look again.
-		leave := info.client == "" && (exchange.choose.attempts > 1 || withoutWeight(inbound))
-		return leave || p.activity.draining()
+		x.leave = func() bool { return x.choose.attempts > 1 || withoutWeight(inbound) }
+	default:
+		x.skip, x.clientID = http1.Of(http1.KindClientID, http1.KindHandoff), info.client
 	}
-	exchange.carry()
 }
 
 // placeOf says where a request may be served. Probes and scrapes mean this pod: an answer of another
 // would be a lie.
-func (p *Proxy) placeOf(request *http.Request, info connInfo, inbound *mesh.Inbound, meant bool) place {
+func (p *Proxy) placeOf(request *http1.Request, info connInfo, inbound *mesh.Inbound, meant bool) place {
 	if meant { // By the peer that passed it on, or as a copy.
 		return placeOwn
 	}
-	own := isHost(request.Host, info.destination.Addr()) ||
-		strings.HasPrefix(request.UserAgent(), probeAgent) ||
+	own := isHost(string(request.Host()), info.destination.Addr()) ||
+		bytes.HasPrefix(request.Value("user-agent"), []byte(probeAgent)) ||
 		info.destination.Port() == mesh.PortAdmin
 	switch {
 	case own && info.client == "":
@@ -240,21 +239,6 @@ func (p *Proxy) placeOf(request *http.Request, info connInfo, inbound *mesh.Inbo
 		return placeShared
 	}
 	return placeAny
-}
-
-func prepareInbound(header http.Header, to *hop, client string, handedOff bool) {
-	switch {
-	case handedOff: // The peer that passed it on has said who the client is.
-	case client == "":
-		delete(header, headerClientID)
-		delete(header, headerMirrored)
-	default:
-		header[headerClientID] = []string{client}
-	}
-	delete(header, headerHandoff)
-	if !to.local {
-		header[headerHandoff] = []string{"1"}
-	}
 }
 
 // withoutWeight says that a split gives the own revision nothing.

@@ -7,16 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
 )
-
-// idleClient is how long a client's unused connection is kept.
-const idleClient = 15 * time.Minute
 
 // Listeners are where the proxy's three ports are listened on.
 type Listeners struct {
@@ -149,26 +145,3 @@ func (c *trackedConn) Close() error {
 func (c *trackedConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 func (c *trackedConn) unwrap() net.Conn { return c.Conn }
-
-// newHTTPSide returns a server of connections that are given to it. It changes nothing that passes.
-func (p *Proxy) newHTTPSide(listener net.Listener, handler http.HandlerFunc) httpSide {
-	return httpSide{
-		handoff: newHandoff(listener.Addr()),
-		server: &http.Server{
-			Handler:                      handler,
-			DisableGeneralOptionsHandler: true,
-			// Longer than what clients wait before they drop a connection, so that they are the
-			// ones who do.
-			IdleTimeout:    idleClient,
-			MaxHeaderBytes: 1 << 20,
-			ErrorLog:       quietLog(p.log),
-			Protocols:      onlyHTTP1(),
-			ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
-				if served, ok := conn.(*servedConn); ok {
-					return context.WithValue(ctx, connInfoKey{}, served.info)
-				}
-				return ctx
-			},
-		},
-	}
-}

@@ -38,12 +38,19 @@ const (
 	errorReset      = "reset"       // The connection broke before an answer.
 	errorCanceled   = "canceled"    // The client left before an answer.
 	errorTruncated  = "truncated"   // The answer broke off.
+	errorMalformed  = "malformed"   // The answer was no proper HTTP.
 )
 
 // What happened to a request that arrived without a split having been applied.
 const (
 	unsplitShared = "shared"      // The split was applied here.
 	unsplitOwn    = "own_address" // It meant this pod: a probe, a scrape.
+)
+
+// What became of a message that was no proper HTTP.
+const (
+	outcomeRefused = "refused"
+	outcomePassed  = "passed" // In audit mode.
 )
 
 const (
@@ -80,8 +87,11 @@ type metrics struct {
 	connectFailures map[trafficLabels]*atomic.Uint64
 	unsplitRequests map[unsplitLabels]*atomic.Uint64
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
+	malformedHTTP   map[malformedLabels]*atomic.Uint64
 	started         time.Time
 }
+
+type malformedLabels struct{ reason, outcome string }
 
 type unsplitLabels struct{ targetPort, outcome string }
 
@@ -136,6 +146,7 @@ func newMetrics(options Options) *metrics {
 		connectFailures: map[trafficLabels]*atomic.Uint64{},
 		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
+		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
 		started:         options.Now(),
 	}
 }
@@ -230,6 +241,11 @@ func (m *metrics) unsplit(port uint16, outcome string) {
 
 // mirror counts a copy by what became of it.
 func (m *metrics) mirror(outcome string) { m.mirrored[outcome].Add(1) }
+
+// malformed counts a message that was no proper HTTP by the name of what was wrong.
+func (m *metrics) malformed(reason, outcome string) {
+	bounded(m, m.malformedHTTP, malformedLabels{reason, outcome}, malformedLabels{otherValue, outcome}, func() *atomic.Uint64 { return &atomic.Uint64{} }).Add(1)
+}
 
 // expect makes the series that a snapshot will need, with zeros.
 func (m *metrics) expect(snapshot *mesh.Snapshot) {

@@ -6,15 +6,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 const (
@@ -23,12 +22,10 @@ const (
 	mirrorsMost = 32
 	// mirrorTime is how long a copy may take, answer included.
 	mirrorTime = 10 * time.Second
-	// mirrorAnswerMost is how much of a copy's answer is read so that its connection can be used again.
-	mirrorAnswerMost = 256 << 10
 )
 
-// headerMirrored marks copies, in net/http's spelling. Nobody else may send it.
-const headerMirrored = "Sluice-Mirrored"
+// headerMirrored marks copies. Nobody else may send it.
+const headerMirrored = "sluice-mirrored"
 
 // What became of a copy.
 const (
@@ -76,14 +73,11 @@ func mirrorable(method string, allowUnsafe bool) bool {
 
 // mirrorCopy is a request to be sent once more.
 type mirrorCopy struct {
-	to     *mirrorRoute
-	hopTo  func(*mesh.Endpoint) hop
-	method string
-	host   string
-	// target is where the request goes, at an address.
-	target func(address string) *url.URL
-	header http.Header
-	body   []byte
+	to    *mirrorRoute
+	hopTo func(*mesh.Endpoint) hop
+	asked http1.Asked
+	// message is all of it, as it is written.
+	message []byte
 }
 
 // mirrors sends copies beside everything else: no original waits for one.
@@ -139,41 +133,46 @@ func (m *mirrors) send(ctx context.Context, request mirrorCopy) error {
 	}
 	defer m.proxy.balancer.claim(endpoint.Address)()
 	to := request.hopTo(endpoint)
-	out := (&http.Request{
-		Method: request.method, URL: request.target(to.address), Host: request.host, Header: request.header,
-		Body: http.NoBody, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(withLabels(ctx, to.labels))
-	if len(request.body) > 0 {
-		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(request.body)), int64(len(request.body))
+	l := m.proxy.upstreams.pool.take(linkKey{to.address, to.identity}, time.Now())
+	if l == nil {
+		var err error
+		if l, err = m.proxy.upstreams.open(ctx, &to); err != nil {
+			return err
+		}
 	}
-	response, err := m.proxy.upstreams.transport(&to, request.method).RoundTrip(out)
-	if err != nil {
+	defer context.AfterFunc(ctx, func() { interrupt(l.conn) })()
+	if err := l.ask(request.message, request.asked); err != nil || !l.usable() {
+		l.close()
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // The answer is thrown away.
-	if _, err = io.CopyN(io.Discard, response.Body, mirrorAnswerMost); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
+	m.proxy.upstreams.pool.put(l, time.Now())
 	return nil
 }
 
 // mirror has a request copied that was answered. What was upgraded is no request any more, and a body
 // of which not all was kept cannot be sent again.
 func (x *exchange) mirror() {
-	if x.choose.mirror == nil || len(x.header["Upgrade"]) > 0 {
+	if x.choose.mirror == nil || x.request.Upgrades() {
 		return
 	}
-	body, whole := x.body.whole()
-	if !whole {
-		x.proxy.metrics.mirror(mirrorDropped)
-		return
+	body := x.content
+	if x.body != nil {
+		whole := false
+		if body, whole = x.body.whole(); !whole {
+			x.proxy.metrics.mirror(mirrorDropped)
+			return
+		}
 	}
-	header := x.header.Clone()
-	x.prepare(header, &hop{})
-	header[headerMirrored] = []string{"true"}
-	delete(header, "Expect") // Nobody waits to be told to go on.
+	var message bytes.Buffer
+	w := http1.NewWriter(&message, &x.proxy.messages)
+	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: x.client.conn.info.destination.String()})
+	x.addFields(w, false)
+	w.Field(headerMirrored, "true")
+	w.EndHead()
+	_ = w.Content(body) // A buffer takes whatever comes.
+	w.EndContent(x.client.reader)
+	_ = w.Flush() // As above.
 	x.proxy.mirrors.add(mirrorCopy{
-		to: x.choose.mirror, hopTo: x.choose.hopTo, method: x.request.Method, host: x.request.Host,
-		target: func(address string) *url.URL { return target(x.request, address) }, header: header, body: body,
+		to: x.choose.mirror, hopTo: x.choose.hopTo, asked: x.request.Asked(), message: message.Bytes(),
 	})
 }

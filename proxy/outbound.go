@@ -5,10 +5,10 @@ package proxy
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 // serveOutbound carries a connection that the application has made.
@@ -31,7 +31,7 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	}
 	switch verdict {
 	case spokenHTTP1:
-		p.outbound.handoff.give(served)
+		p.serveRequests(ctx, served, p.beginOutbound)
 	case spokenNothing:
 		p.carryTCP(ctx, p.silent(served, address), p.outboundChooser(destination, "", requestView{}))
 	default:
@@ -92,24 +92,12 @@ func (p *Proxy) outboundChooser(destination netip.AddrPort, host string, request
 	return choose
 }
 
-// handleOutbound carries a request of the application.
-func (p *Proxy) handleOutbound(writer http.ResponseWriter, request *http.Request) {
-	defer p.activity.begin()()
-	destination := infoOf(request.Context()).destination
-	p.config.Destination(request.Context(), destination.String()) // Keeps it subscribed.
-	exchange := &exchange{
-		proxy:   p,
-		writer:  writer,
-		request: request,
-		choose:  p.outboundChooser(destination, request.Host, viewOf(request)),
-		prepare: func(header http.Header, _ *hop) {
-			delete(header, headerClientID)
-			delete(header, headerHandoff)
-			delete(header, headerMirrored)
-		},
-		closeAfter: p.activity.draining,
-	}
-	exchange.carry()
+// beginOutbound says where a request of the application may go.
+func (p *Proxy) beginOutbound(x *exchange) {
+	destination := x.client.conn.info.destination
+	p.config.Destination(x.context, destination.String()) // Keeps it subscribed.
+	x.choose = p.outboundChooser(destination, string(x.request.Host()), viewOf(&x.request, x.method(), x.targetText()))
+	x.skip = http1.Owned
 }
 
 // isHost says whether a Host is an address itself, with or without a port.

@@ -4,11 +4,7 @@ package proxy
 
 import (
 	"io"
-	"net/http"
-	"net/http/httptrace"
 	"sync"
-
-	"github.com/sluice-mesh/sluice/mesh"
 )
 
 const bufferSize = 32 << 10
@@ -65,57 +61,4 @@ func (p *Proxy) copyDirection(to io.Writer, from io.Reader) error {
 			return err
 		}
 	}
-}
-
-// upgrade turns the exchange into a pipe after a 101.
-func (x *exchange) upgrade(response *http.Response) {
-	upstream, ok := response.Body.(io.ReadWriteCloser)
-	if !ok {
-		_ = response.Body.Close()
-		panic(http.ErrAbortHandler)
-	}
-	client, buffered, err := http.NewResponseController(x.writer).Hijack()
-	if err != nil {
-		_ = upstream.Close()
-		panic(http.ErrAbortHandler)
-	}
-	response.Body = nil
-	err = response.Write(buffered)
-	if err == nil {
-		err = buffered.Flush()
-	}
-	if err != nil {
-		_ = upstream.Close() // The client has gone.
-		_ = client.Close()   // As above.
-		return
-	}
-	x.proxy.pipe(client, buffered.Reader, upstream)
-}
-
-// tunnel sends a CONNECT and pipes what follows; it returns false when the next hop is to be tried.
-func (x *exchange) tunnel(to *hop) bool {
-	upstream, err := x.proxy.upstreams.connect(x.request.Context(), *to, mesh.ALPNHTTP1)
-	if err != nil {
-		return x.giveUp(to, err)
-	}
-	defer to.release()
-	out, err := x.outgoing(to, func(httptrace.GotConnInfo) {})
-	if err == nil {
-		out.URL.Opaque = x.request.RequestURI
-		out.Body, out.GetBody, out.ContentLength = nil, nil, 0
-		err = out.Write(upstream)
-	}
-	if err != nil {
-		_ = upstream.Close()
-		x.problem(http.StatusBadGateway, "no answer from "+to.address)
-		return true
-	}
-	x.proxy.metrics.request(to.labels)
-	client, buffered, err := http.NewResponseController(x.writer).Hijack()
-	if err != nil {
-		_ = upstream.Close()
-		panic(http.ErrAbortHandler)
-	}
-	x.proxy.pipe(client, buffered.Reader, upstream)
-	return true
 }

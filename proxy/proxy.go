@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 // Options are what a proxy is made of.
@@ -36,6 +37,8 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	// HTTP is what is demanded of requests, and whether what is only odd passes; strict by default.
+	HTTP http1.Rules
 	// OriginalDestination says where an accepted connection was going; the kernel knows when nil.
 	OriginalDestination func(net.Conn) (netip.AddrPort, error)
 	// Dial opens connections to applications and peers; a plain dialer when nil.
@@ -73,6 +76,9 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// closeGrace is how long requests that are just ending may take.
+const closeGrace = 100 * time.Millisecond
+
 // Proxy is one sidecar.
 type Proxy struct {
 	options   Options
@@ -86,12 +92,13 @@ type Proxy struct {
 	ports     *portMemory
 	activity  *activity
 	conns     *connSet
+	clients   *clientSet
 	buffers   buffers
+	messages  http1.Buffers
 	serverTLS *tls.Config
 
-	outbound, inbound httpSide
-	admin             *http.Server
-	serving           sync.WaitGroup
+	admin   *http.Server
+	serving sync.WaitGroup
 }
 
 // New returns a proxy that does nothing until Run.
@@ -106,6 +113,7 @@ func New(options Options) *Proxy {
 		ports:    newPortMemory(options.Log),
 		activity: newActivity(options.Now),
 		conns:    newConnSet(),
+		clients:  newClientSet(),
 	}
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
 		p.metrics.expect(snapshot)
@@ -114,8 +122,6 @@ func New(options Options) *Proxy {
 	p.upstreams = newUpstreams(options, p.metrics)
 	p.mirrors = newMirrors(p)
 	p.serverTLS = p.meshServerConfig()
-	p.outbound = p.newHTTPSide(options.Listeners.Outbound, p.handleOutbound)
-	p.inbound = p.newHTTPSide(options.Listeners.Inbound, p.handleInbound)
 	p.admin = p.newAdmin()
 	return p
 }
@@ -133,15 +139,13 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Outbound, p.serveOutbound) })
 	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Inbound, p.serveInbound) })
 	p.serving.Go(func() { failed <- ignoreClosed(p.admin.Serve(p.options.Listeners.Admin)) })
-	for _, side := range []httpSide{p.outbound, p.inbound} {
-		p.serving.Go(func() { _ = side.server.Serve(side.handoff) }) // Ends when it is closed below.
-	}
 	if p.options.Discovery != nil {
 		stream := newDiscovery(*p.options.Discovery, p)
 		p.serving.Go(func() { stream.run(serveContext) })
 	}
 	p.serving.Go(func() { p.tidy(serveContext) })
 	p.serving.Go(func() { p.mirrors.run(serveContext) })
+	p.serving.Go(func() { p.upstreams.pool.run(serveContext) })
 	p.log.Info("proxy started", "outbound", p.options.Listeners.Outbound.Addr().String(),
 		"inbound", p.options.Listeners.Inbound.Addr().String(), "admin", p.options.Listeners.Admin.Addr().String())
 
@@ -162,18 +166,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 // it does not look the same.
 func (p *Proxy) close() {
 	p.options.Listeners.close()
-	grace, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	sides := []httpSide{p.outbound, p.inbound}
-	for _, side := range sides {
-		_ = side.server.Shutdown(grace) // What is still open is cut below.
-	}
+	p.clients.closeIdle()
+	p.clients.await(closeGrace)
 	p.conns.closeAll()
-	for _, side := range sides {
-		_ = side.server.Close()  // Ends what Shutdown has left.
-		_ = side.handoff.Close() // As above.
-	}
-	p.upstreams.closeIdle()
+	p.clients.cutAll()
+	p.upstreams.pool.close()
 	_ = p.admin.Close() // As above.
 }
 

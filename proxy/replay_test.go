@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -31,8 +30,7 @@ func TestReplayBody(t *testing.T) {
 		"nothing but its end": {"", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ends := 0
-			body := newReplayBody(&http.Request{Body: io.NopCloser(strings.NewReader(test.body)), ContentLength: -1}, func() { ends++ })
+			body := newReplayBody(strings.NewReader(test.body))
 			first, err := body.attempt()
 			require.NoError(t, err)
 			got := make([]byte, test.first)
@@ -49,14 +47,13 @@ func TestReplayBody(t *testing.T) {
 			all, err := io.ReadAll(second)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal([]byte(test.body), all))
-			require.Equal(t, 1, ends)
 		})
 	}
 }
 
 func TestReplayBodyGivesWhatAnOldAttemptReadToTheNew(t *testing.T) {
 	reader, writer := io.Pipe()
-	body := newReplayBody(&http.Request{Body: reader, ContentLength: -1}, nil)
+	body := newReplayBody(reader)
 	old, err := body.attempt()
 	require.NoError(t, err)
 	oldGot := make(chan string)
@@ -76,8 +73,4 @@ func TestReplayBodyGivesWhatAnOldAttemptReadToTheNew(t *testing.T) {
 	require.Equal(t, "hello", string(all))
 }
 
-func TestNoBody(t *testing.T) {
-	require.Nil(t, newReplayBody(&http.Request{}, nil))
-	require.Nil(t, newReplayBody(&http.Request{Body: http.NoBody, ContentLength: -1}, nil))
-	require.True(t, (*replayBody)(nil).replayable())
-}
+func TestNoBody(t *testing.T) { require.True(t, (*replayBody)(nil).replayable()) }

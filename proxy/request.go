@@ -3,11 +3,11 @@
 package proxy
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 // requestView is what the choice of a revision may look at in a request. That of a connection that is
@@ -24,14 +24,17 @@ type headerValues interface {
 	Values(name string) []string
 }
 
-// viewOf is a request as the choice of a revision sees it.
-func viewOf(request *http.Request) requestView {
-	view := requestView{method: request.Method, header: request.Header}
-	if strings.HasPrefix(request.RequestURI, "/") {
-		view.path, view.query, _ = strings.Cut(request.RequestURI, "?")
-	} else { // A proxy's form, with a scheme and a host.
-		view.path, view.query = request.URL.EscapedPath(), request.URL.RawQuery
+// viewOf is a request with its method and target as the choice of a revision sees it.
+func viewOf(request *http1.Request, method, target string) requestView {
+	if _, rest, found := strings.Cut(target, "://"); found && target[0] != '/' {
+		// A proxy's form, with a scheme and a host.
+		target = ""
+		if at := strings.IndexAny(rest, "/?"); at >= 0 {
+			target = rest[at:]
+		}
 	}
+	view := requestView{method: method, header: request}
+	view.path, view.query, _ = strings.Cut(target, "?")
 	return view
 }
 

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"bufio"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,7 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
+
+func readRequest(t *testing.T, text string) *http1.Request {
+	t.Helper()
+	var buffers http1.Buffers
+	var request http1.Request
+	require.NoError(t, http1.NewReader(strings.NewReader(text), &buffers, http1.Rules{}).ReadRequest(&request))
+	return &request
+}
 
 func TestRequestMatches(t *testing.T) {
 	value := mesh.NewValueMatch
@@ -53,11 +61,11 @@ func TestRequestMatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, target := range []string{"/api/a%2Fb", "http://shop.example/api/a%2Fb"} {
-				request, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + "?v=a+b&&flag&v=2 HTTP/1.1\r\n" +
-					"Host: shop\r\nX-Team: beta\r\nX-Team: gamma\r\nUser-Agent: curl/8\r\nCookie: a=1;beta=yes\r\nCookie: q=\"1\"\r\n\r\n")))
-				require.NoError(t, err)
-				require.Equal(t, test.want, viewOf(request).matches([]mesh.RequestMatch{test.match}))
-				require.True(t, viewOf(request).matches([]mesh.RequestMatch{test.match, {}}), "any of several is enough")
+				request := readRequest(t, "GET "+target+"?v=a+b&&flag&v=2 HTTP/1.1\r\n"+
+					"Host: shop.example\r\nX-Team: beta\r\nX-Team: gamma\r\nUser-Agent: curl/8\r\nCookie: a=1;beta=yes\r\nCookie: q=\"1\"\r\n\r\n")
+				view := viewOf(request, string(request.Method()), string(request.Target()))
+				require.Equal(t, test.want, view.matches([]mesh.RequestMatch{test.match}))
+				require.True(t, view.matches([]mesh.RequestMatch{test.match, {}}), "any of several is enough")
 			}
 			require.False(t, requestView{}.matches([]mesh.RequestMatch{test.match}), "a connection matches nothing")
 		})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // replayLimit is how much of a request's body is kept so that it can be sent again.
@@ -18,57 +19,35 @@ var errBodyGone = errors.New("too much of the body was sent to send it again")
 // as no attempt has read more than replayLimit of it. It streams: an attempt is given what has come
 // and never waits for the rest.
 type replayBody struct {
+	// The lock is held while the source is waited for.
 	mutex  sync.Mutex
 	source io.Reader
 	kept   []byte
-	// current is the newest attempt.
-	current *bodyAttempt
 	// end is the error with which the source ended.
 	end error
-	// gone says that the current attempt has read more than is kept.
-	gone bool
-	// atEnd is called once when the source has ended well: the trailers are known then.
-	atEnd func()
+	// current is the newest attempt.
+	current atomic.Pointer[bodyAttempt]
+	// complete says that all has come, gone that the current attempt has read more than is kept.
+	complete, gone atomic.Bool
 }
 
-// newReplayBody returns nil for a request without a body.
-func newReplayBody(request *http.Request, atEnd func()) *replayBody {
-	if request.Body == nil || request.Body == http.NoBody || request.ContentLength == 0 {
-		return nil
-	}
-	return &replayBody{source: request.Body, atEnd: atEnd}
-}
+func newReplayBody(source io.Reader) *replayBody { return &replayBody{source: source} }
 
 // attempt returns a reader of the body from its start.
-func (b *replayBody) attempt() (io.ReadCloser, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	if b.gone {
+func (b *replayBody) attempt() (io.Reader, error) {
+	attempt := &bodyAttempt{body: b}
+	b.current.Store(attempt)
+	if b.gone.Load() {
 		return nil, errBodyGone
 	}
-	b.current = &bodyAttempt{body: b}
-	return b.current, nil
+	return attempt, nil
 }
 
 // replayable says whether another attempt can be made.
-func (b *replayBody) replayable() bool {
-	if b == nil {
-		return true
-	}
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return !b.gone
-}
+func (b *replayBody) replayable() bool { return b == nil || !b.gone.Load() }
 
-// whole returns the body if all of it has come and was kept.
-func (b *replayBody) whole() ([]byte, bool) {
-	if b == nil {
-		return nil, true
-	}
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.kept, !b.gone && b.end == io.EOF //nolint:errorlint // A body that ends well ends with bare EOF.
-}
+// whole returns the body if all of it has come and was kept. Nobody may read it any more.
+func (b *replayBody) whole() ([]byte, bool) { return b.kept, b.complete.Load() && !b.gone.Load() }
 
 type bodyAttempt struct {
 	body     *replayBody
@@ -81,7 +60,7 @@ func (a *bodyAttempt) Read(p []byte) (int, error) {
 	// for the client, and what it gets is the next attempt's as well.
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	if b.gone && a != b.current {
+	if b.gone.Load() && a != b.current.Load() {
 		return 0, errBodyGone
 	}
 	if a.position < len(b.kept) {
@@ -95,48 +74,18 @@ func (a *bodyAttempt) Read(p []byte) (int, error) {
 	n, err := b.source.Read(p)
 	if err != nil {
 		b.end = err
-		if err == io.EOF && b.atEnd != nil { // A body that ends well ends with bare EOF.
-			b.atEnd()
-		}
+		b.complete.Store(errors.Is(err, io.EOF))
 	}
 	switch {
-	case b.gone:
-	case a == b.current && len(b.kept)+n > replayLimit:
-		b.gone, b.kept = true, nil
-		a.position = 0
+	case b.gone.Load():
+	case a == b.current.Load() && len(b.kept)+n > replayLimit:
+		b.gone.Store(true)
+		b.kept, a.position = nil, 0
 	default:
 		b.kept = append(b.kept, p[:n]...)
 		a.position += n
 	}
 	return n, err
-}
-
-// Close does nothing: the source is the server's to close, and an attempt that waits for it must not
-// be waited for.
-func (a *bodyAttempt) Close() error { return nil }
-
-// sentAgainSafely says whether a request that got no answer on a connection may be sent again
-// whatever its method. It may when the application cannot have seen it: nothing of it was written,
-// or another proxy ended the connection in good order. A proxy answers whatever it has begun to
-// carry, so it has not begun with this.
-//
-// Applications give no such promise. Requests to them are sent again by the transport if their
-// method is safe, and have a connection of their own otherwise (upstreams.fresh).
-func (w *watched) sentAgainSafely() bool {
-	if w == nil || w.conn.bytesRead.Load() != w.readBefore {
-		return false
-	}
-	return w.conn.bytesWritten.Load() == w.writtenBefore || w.conn.endedCleanly.Load()
-}
-
-// watched is the connection that an attempt is sent on, as it was before.
-type watched struct {
-	conn                      *upstreamConn
-	readBefore, writtenBefore uint64
-}
-
-func watch(conn *upstreamConn) *watched {
-	return &watched{conn, conn.bytesRead.Load(), conn.bytesWritten.Load()}
 }
 
 // safeMethod says that a method asks for nothing to be changed, so that it may be sent again.

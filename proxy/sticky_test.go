@@ -130,9 +130,9 @@ func TestStickyUsersTakeTurns(t *testing.T) {
 // Nothing of all this costs a request whose workload has none of it.
 func TestDrawingByWeightDoesNotAllocate(t *testing.T) {
 	split := weights("n/a", 75, 25)
-	request := &http.Request{Method: http.MethodGet, RequestURI: "/api?x=1", Header: http.Header{"X-User": {"1"}}}
+	request := readRequest(t, "GET /api?x=1 HTTP/1.1\r\nHost: a\r\nX-User: 1\r\n\r\n")
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
-		drawRevision(&split, viewOf(request), rand.Float64)
-		mirrorOf(&split, nil, viewOf(request), split.Revisions[0], rand.Float64)
+		drawRevision(&split, viewOf(request, "GET", "/api?x=1"), rand.Float64)
+		mirrorOf(&split, nil, viewOf(request, "GET", "/api?x=1"), split.Revisions[0], rand.Float64)
 	}))
 }

@@ -12,7 +12,8 @@ import (
 
 // carryTCP carries a connection as bytes: to the first place of its chooser that can be connected to.
 func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) {
-	defer p.activity.begin()()
+	p.activity.add()
+	defer p.activity.done()
 	choose.connection = true
 	var last *hop
 	for {

@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
+	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
 const (
@@ -27,6 +26,9 @@ const (
 	idleToApp = time.Second
 	// idlePerEndpoint caps unused connections to one endpoint.
 	idlePerEndpoint = 256
+	// answerHeadMost is the most bytes of the head of an answer: what the application sends is its own
+	// decision.
+	answerHeadMost = 1 << 20
 )
 
 // hop is where one attempt goes.
@@ -75,73 +77,24 @@ type upstreams struct {
 	bundles      identity.BundleSource
 	metrics      *metrics
 
-	// plain carries requests to applications whose method is safe, so that they may be sent again
-	// when the application ends its idle connection at that moment; fresh makes a connection for
-	// each of the others, which cannot meet that end.
-	plain, fresh *http.Transport
-
-	mutex sync.Mutex
-	// meshed has one pool per identity, so that a connection is never used for an address whose
-	// pod has been replaced by one of somebody else.
-	meshed map[string]*http.Transport
+	rules    http1.Rules
+	messages http1.Buffers
+	pool     *linkPool
 }
 
 func newUpstreams(options Options, metrics *metrics) *upstreams {
-	u := &upstreams{
+	return &upstreams{
 		dial:         options.Dial,
 		certificates: options.Certificates,
 		bundles:      options.Bundles,
 		metrics:      metrics,
-		meshed:       map[string]*http.Transport{},
+		rules:        http1.Rules{MaxHead: answerHeadMost, Audit: options.HTTP.Audit},
+		pool:         newLinkPool(),
 	}
-	u.plain = u.newTransport("", idleToApp)
-	u.fresh = u.newTransport("", idleToApp)
-	u.fresh.DisableKeepAlives = true
-	return u
-}
-
-func (u *upstreams) newTransport(peer string, idle time.Duration) *http.Transport {
-	return &http.Transport{
-		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			return u.connect(ctx, hop{address: address, identity: peer, labels: labelsOf(ctx)}, mesh.ALPNHTTP1)
-		},
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   idlePerEndpoint,
-		IdleConnTimeout:       idle,
-		ExpectContinueTimeout: time.Second,
-		// What the application accepts is its own decision.
-		MaxResponseHeaderBytes: 1 << 20,
-		Protocols:              onlyHTTP1(),
-	}
-}
-
-func onlyHTTP1() *http.Protocols {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return protocols
-}
-
-// transport returns the pool for a request to a hop.
-func (u *upstreams) transport(to *hop, method string) *http.Transport {
-	switch {
-	case to.identity != "":
-	case safeMethod(method):
-		return u.plain
-	default:
-		return u.fresh
-	}
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
-	pool, ok := u.meshed[to.identity]
-	if !ok {
-		pool = u.newTransport(to.identity, idleToPeer)
-		u.meshed[to.identity] = pool
-	}
-	return pool
 }
 
 // connect opens a connection to a hop, with TLS when it has an identity.
-func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.Conn, error) {
+func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upstreamConn, error) {
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
 	dialContext, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
@@ -149,7 +102,7 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.C
 	if err != nil {
 		return nil, &connectError{to.address, err}
 	}
-	conn := &upstreamConn{Conn: raw, series: series, ended: make(chan struct{})}
+	conn := &upstreamConn{Conn: raw, series: series}
 	if to.identity != "" {
 		conn.wire = &wireConn{Conn: raw}
 		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocol); err != nil {
@@ -161,19 +114,6 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (net.C
 	return conn, nil
 }
 
-func (u *upstreams) closeIdle() {
-	u.fresh.CloseIdleConnections()
-	u.plain.CloseIdleConnections()
-	u.mutex.Lock()
-	defer u.mutex.Unlock()
-	for _, pool := range u.meshed {
-		pool.CloseIdleConnections()
-	}
-}
-
-// endTime is how long a failed write waits for how the connection ended.
-const endTime = 100 * time.Millisecond
-
 // upstreamConn is a connection that knows how it ended, which decides whether a request that was not
 // answered may be sent again.
 type upstreamConn struct {
@@ -183,26 +123,21 @@ type upstreamConn struct {
 	series *tcpSeries
 	closed sync.Once
 
-	bytesRead    atomic.Uint64
+	// bytesRead belongs to whoever reads.
+	bytesRead    uint64
 	bytesWritten atomic.Uint64
-	// ended is closed when the peer has ended its side; endedCleanly says that another proxy did so
-	// in good order.
-	ended        chan struct{}
-	endOnce      sync.Once
-	endedCleanly atomic.Bool
+	// endedCleanly says that another proxy has ended the connection in good order.
+	endedCleanly bool
 }
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.bytesRead.Add(uint64(n))
+	c.bytesRead += uint64(n)
 	c.series.read(n)
-	if err != nil {
-		c.endOnce.Do(func() {
-			// crypto/tls gives the same EOF for a close_notify and for a connection that just ends;
-			// only for the first it has not seen the wire's end.
-			c.endedCleanly.Store(errors.Is(err, io.EOF) && c.wire != nil && !c.wire.ended.Load())
-			close(c.ended)
-		})
+	// crypto/tls gives the same EOF for a close_notify and for a connection that just ends; only for
+	// the first it has not seen the wire's end.
+	if err != nil && errors.Is(err, io.EOF) && c.wire != nil && !c.wire.ended.Load() {
+		c.endedCleanly = true
 	}
 	return n, err
 }
@@ -211,15 +146,6 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.bytesWritten.Add(uint64(n))
 	c.series.wrote(n)
-	if err != nil {
-		// The transport closes the connection at once, and with it goes what the peer said last.
-		timer := time.NewTimer(endTime)
-		defer timer.Stop()
-		select {
-		case <-c.ended:
-		case <-timer.C:
-		}
-	}
 	return n, err
 }
 
@@ -239,7 +165,7 @@ type wireConn struct {
 
 func (c *wireConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err != nil {
+	if err != nil && !isTimeout(err) {
 		c.ended.Store(true)
 	}
 	return n, err

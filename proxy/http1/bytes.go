@@ -53,13 +53,13 @@ func lower(b byte) byte {
 	return b
 }
 
-// equalFold compares ASCII without regard to case with what is in small letters.
-func equalFold[T []byte | string](text []byte, small T) bool {
-	if len(text) != len(small) {
+// equalFold compares ASCII without regard to case.
+func equalFold[T []byte | string](text []byte, other T) bool {
+	if len(text) != len(other) {
 		return false
 	}
 	for i, b := range text {
-		if lower(b) != lower(small[i]) {
+		if lower(b) != lower(other[i]) {
 			return false
 		}
 	}

@@ -134,8 +134,8 @@ func quotedLength(text []byte) int {
 // readTrailers reads the fields after the last chunk and keeps them behind the head.
 func (r *Reader) readTrailers() error {
 	// The content that was handed out lies between; it goes.
-	r.end = r.kept + copy(r.buffer[r.kept:], r.buffer[r.next:r.end])
-	r.next, r.searched = r.kept, r.kept
+	r.closeGap()
+	r.searched = r.next
 	from := r.kept - r.message
 	for {
 		line, err := r.headLine(from, ErrHeadLarge)
@@ -143,9 +143,8 @@ func (r *Reader) readTrailers() error {
 			return err
 		}
 		data := r.buffer[r.message:r.next]
-		r.head.data = data
 		if line.empty() {
-			r.kept = r.next
+			r.content.tail = data
 			return nil
 		}
 		if err := r.addTrailer(data, line); err != nil {
@@ -171,7 +170,7 @@ func (r *Reader) addTrailer(data []byte, line span) error {
 	if hop.has(added.kind) {
 		return ErrTrailer
 	}
-	if err := r.head.allow(checkValue(added.value.of(data)), r.rules); err != nil {
+	if err := checkValue(added.value.of(data)); err != nil {
 		return err
 	}
 	r.content.trailers = append(r.content.trailers, added)
@@ -181,7 +180,7 @@ func (r *Reader) addTrailer(data []byte, line span) error {
 // Trailers calls yield with each field that came after the last chunk.
 func (r *Reader) Trailers(yield func(name, value []byte) bool) {
 	for _, trailer := range r.content.trailers {
-		if !yield(trailer.name.of(r.head.data), trailer.value.of(r.head.data)) {
+		if !yield(trailer.name.of(r.content.tail), trailer.value.of(r.content.tail)) {
 			return
 		}
 	}

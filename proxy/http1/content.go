@@ -15,8 +15,9 @@ type content struct {
 	// chunks says that a chunk was read, whose end is still to come.
 	chunks bool
 	ended  bool
-	// trailers are the fields after the last chunk.
+	// trailers are the fields after the last chunk, with offsets from the message's first byte.
 	trailers []field
+	tail     []byte
 }
 
 func (c *content) begin(h *head) {
@@ -82,7 +83,7 @@ func (r *Reader) take() ([]byte, error) {
 // refill reads more content over that which was handed out. When much comes at once it takes a
 // large buffer.
 func (r *Reader) refill() error {
-	if r.end == len(r.buffer) && len(r.buffer) == smallBuffer {
+	if !r.pinned && r.end == len(r.buffer) && len(r.buffer) == smallBuffer {
 		old := r.buffer
 		r.moveTo(r.buffers.get(largeBuffer))
 		r.buffers.put(old)

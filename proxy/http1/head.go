@@ -61,7 +61,7 @@ func (h *head) ContentLength() int64 {
 	return -1
 }
 
-// Value returns the first value of a field by its name in small letters, nil when there is none.
+// Value returns the first value of a field by its name in any case, nil when there is none.
 func (h *head) Value(name string) []byte {
 	for i := range h.fields {
 		if equalFold(h.fields[i].name.of(h.data), name) {
@@ -69,6 +69,17 @@ func (h *head) Value(name string) []byte {
 		}
 	}
 	return nil
+}
+
+// Values returns all values of a field by its name in any case.
+func (h *head) Values(name string) []string {
+	var values []string
+	for i := range h.fields {
+		if equalFold(h.fields[i].name.of(h.data), name) {
+			values = append(values, string(h.fields[i].value.of(h.data)))
+		}
+	}
+	return values
 }
 
 // Fields calls yield with the name and value of each field as it came.

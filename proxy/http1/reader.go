@@ -53,8 +53,9 @@ type Reader struct {
 	// failed is what the source said together with the last bytes that it gave.
 	failed error
 
-	// head is that of the message whose content is being read.
+	// head is that of the message whose content is being read. When it is pinned, it stays where it is.
 	head    *head
+	pinned  bool
 	content content
 }
 
@@ -85,7 +86,7 @@ func (r *Reader) Release() {
 	if r.head != nil {
 		r.head.data, r.head = nil, nil
 	}
-	r.buffer = nil
+	r.buffer, r.pinned = nil, false
 	r.message, r.kept, r.next, r.end, r.searched = 0, 0, 0, 0, 0
 }
 
@@ -116,7 +117,14 @@ func (r *Reader) fill() error {
 		}
 	}
 	if r.end == len(r.buffer) {
-		r.makeRoom()
+		if r.pinned {
+			r.closeGap()
+		} else {
+			r.makeRoom()
+		}
+		if r.end == len(r.buffer) {
+			return ErrHeadLarge // Pinned, with trailers that do not fit behind the head.
+		}
 	}
 	n, err := r.source.Read(r.buffer[r.end:])
 	r.end += n
@@ -128,6 +136,17 @@ func (r *Reader) fill() error {
 		return io.ErrNoProgress
 	}
 	return err
+}
+
+// Pin keeps the message at hand where it is in memory until the next is read, so that its head may be
+// looked at while somebody else reads its content.
+func (r *Reader) Pin() {
+	if space := len(r.buffer) - r.kept; space < smallBuffer {
+		old := r.buffer
+		r.moveTo(r.buffers.get(max(largeBuffer, r.end-r.message+largeBuffer/2)))
+		r.buffers.put(old)
+	}
+	r.pinned = true
 }
 
 // makeRoom moves what is still needed to the front, and to a larger buffer if that is not enough.
@@ -142,6 +161,13 @@ func (r *Reader) makeRoom() {
 	if old != nil {
 		r.buffers.put(old)
 	}
+}
+
+// closeGap moves what is not yet read behind the head.
+func (r *Reader) closeGap() {
+	r.searched = max(r.kept, r.kept+r.searched-r.next)
+	r.end = r.kept + copy(r.buffer[r.kept:], r.buffer[r.next:r.end])
+	r.next = r.kept
 }
 
 // moveTo moves the head and what is not yet read to the front of a buffer, which may be the same.
@@ -192,7 +218,7 @@ func unexpected(err error) error {
 
 // begin makes ready for the next message.
 func (r *Reader) begin(h *head) error {
-	r.head = nil
+	r.head, r.pinned = nil, false
 	r.message, r.kept, r.searched = r.next, r.next, r.next
 	r.content = content{ended: true, trailers: r.content.trailers[:0]}
 	if r.next == r.end {

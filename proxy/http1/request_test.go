@@ -291,3 +291,27 @@ func TestErrorsAreDescribed(t *testing.T) {
 		require.GreaterOrEqual(t, e.Status(), 400)
 	}
 }
+
+// TestPinnedHeadsStay reads content while the head is looked at.
+func TestPinnedHeadsStay(t *testing.T) {
+	content := strings.Repeat("0123456789abcdef", 64<<10)
+	head := "POST / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("y", 7<<10) + "\r\nTransfer-Encoding: chunked\r\n\r\n"
+	var buffers Buffers
+	reader := NewReader(iotest.HalfReader(strings.NewReader(head+"100000\r\n"+content+"\r\n0\r\nX: y\r\n\r\n")), &buffers, Rules{})
+	var request Request
+	require.NoError(t, reader.ReadRequest(&request))
+	reader.Pin()
+	host := request.Host()
+	got := 0
+	for !reader.Ended() {
+		data, err := reader.Next()
+		got += len(data)
+		if !errors.Is(err, io.EOF) {
+			require.NoError(t, err)
+		}
+		require.Same(t, &host[0], &request.Host()[0])
+	}
+	require.Equal(t, len(content), got)
+	require.Equal(t, "a", string(host))
+	require.Equal(t, [][2]string{{"x", "y"}}, list(reader.Trailers))
+}

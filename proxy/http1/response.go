@@ -103,21 +103,17 @@ func (r *Response) finish() error {
 		}
 		r.framing = Tunnel
 	case r.status/100 == 1, r.status == 204:
-		return r.without(NoContent, claims)
+		r.framing = NoContent
+		if claims {
+			return ErrContent
+		}
 	case r.asked.Connect && r.status/100 == 2:
-		return r.without(Tunnel, claims)
+		// Here RFC 9110 section 9.3.6 wants the claim to be ignored.
+		r.framing = Tunnel
 	case r.asked.Head, r.status == 304:
 		r.framing = NoContent
 	case r.framing == NoContent:
 		r.framing = UntilClose
-	}
-	return nil
-}
-
-func (r *Response) without(framing Framing, claims bool) error {
-	r.framing = framing
-	if claims {
-		return ErrContent
 	}
 	return nil
 }

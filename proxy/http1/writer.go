@@ -159,8 +159,9 @@ func (w *Writer) EndContent(from *Reader) {
 	w.reserve(8)
 	w.buffer = append(w.buffer, "0\r\n"...)
 	if from != nil && len(from.content.trailers) > 0 {
-		w.reserve(len(from.head.data))
-		w.buffer = from.head.appendFields(w.buffer, from.content.trailers, Owned, ByChunks)
+		w.reserve(len(from.content.tail))
+		tail := head{data: from.content.tail}
+		w.buffer = tail.appendFields(w.buffer, from.content.trailers, Owned, ByChunks)
 	}
 	w.EndHead()
 }

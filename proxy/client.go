@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mesh/sluice/proxy/http1"
+)
+
+const (
+	// idleClient is how long a client's unused connection is kept: longer than what clients wait
+	// before they drop it, so that they are the ones who do.
+	idleClient = 15 * time.Minute
+	// lingerTime and lingerMost bound what is read of a client that is still sending when it has been
+	// answered. A connection that is closed with bytes unread is reset, and a client that meets that
+	// while it sends may never see its answer.
+	lingerTime = 500 * time.Millisecond
+	lingerMost = 256 << 10
+)
+
+// States of a client's connection.
+const (
+	clientIdle   int32 = iota // Between requests.
+	clientBusy                // A request has begun to come.
+	clientClosed              // Closed between requests: what came then was not acted upon.
+)
+
+// client is a connection on which requests come, one after the other. One goroutine serves it.
+type client struct {
+	proxy  *Proxy
+	conn   *servedConn
+	begin  func(*exchange)
+	parked *parking
+	reader *http1.Reader
+	writer *http1.Writer
+	state  atomic.Int32
+	// deadline is when reading ends if nothing comes.
+	deadline time.Time
+	exchange exchange
+}
+
+// serveRequests carries the requests of a connection until it ends. begin says where one may go.
+func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(*exchange)) {
+	c := &client{
+		proxy:  p,
+		conn:   conn,
+		begin:  begin,
+		reader: http1.NewReader(conn, &p.messages, p.options.HTTP),
+		writer: http1.NewWriter(conn, &p.messages),
+	}
+	if !p.clients.add(c) {
+		_ = conn.Close() // The proxy is at its end.
+		return
+	}
+	defer p.clients.remove(c)
+	defer conn.Close() //nolint:errcheck // Whatever it had to say was said.
+	for c.await() {
+		p.activity.add()
+		again := c.serveOne(ctx)
+		p.activity.done()
+		if !again {
+			break
+		}
+		c.state.Store(clientIdle)
+	}
+	c.reader.Release()
+	c.writer.Discard()
+}
+
+// await waits for the first byte of the next request, without a buffer if it can.
+func (c *client) await() bool {
+	if c.proxy.clients.isClosing() {
+		return false
+	}
+	if c.reader.Buffered() == 0 {
+		c.reader.Release()
+		if now := time.Now(); c.deadline.Sub(now) < idleClient-time.Minute {
+			c.deadline = now.Add(idleClient)
+			_ = c.conn.SetReadDeadline(c.deadline) // Reading will tell.
+		}
+		if c.parked == nil {
+			c.parked = newParking(c.conn)
+		}
+		if c.parked.wait() != nil || c.reader.Await() != nil {
+			return false
+		}
+	}
+	return c.state.CompareAndSwap(clientIdle, clientBusy)
+}
+
+// closeIdle ends the connection in good order if no request has begun to come.
+func (c *client) closeIdle() {
+	if c.state.CompareAndSwap(clientIdle, clientClosed) {
+		_ = c.conn.Close() // Ends await.
+	}
+}
+
+// serveOne carries one request and says whether another may follow.
+func (c *client) serveOne(ctx context.Context) bool {
+	x := &c.exchange
+	x.reset(ctx, c)
+	if err := c.reader.ReadRequest(&x.request); err != nil {
+		c.refuse(err)
+		return false
+	}
+	x.head = x.request.Asked().Head
+	c.report(x.request.Findings())
+	c.begin(x)
+	return x.carry()
+}
+
+// refuse answers what is no proper request. Where the next would begin is not known.
+func (c *client) refuse(err error) {
+	var malformed http1.Error
+	if !errors.As(err, &malformed) {
+		return // The client has gone.
+	}
+	x := &c.exchange
+	c.proxy.metrics.malformed(malformed.Name(), outcomeRefused)
+	c.proxy.log.Info("refused a request", "client", c.conn.RemoteAddr().String(), "error", malformed.Name())
+	x.closes = true
+	x.problem(malformed.Status(), malformed.Name(), "not a proper request: "+malformed.Name())
+	c.linger()
+}
+
+// report counts what was let pass in audit mode.
+func (c *client) report(findings http1.Errors) {
+	if findings == 0 {
+		return
+	}
+	findings.All(func(found http1.Error) bool {
+		c.proxy.metrics.malformed(found.Name(), outcomePassed)
+		return true
+	})
+}
+
+// linger ends a connection on which the client may still be sending.
+func (c *client) linger() {
+	if closeWrite(c.conn) != nil || c.conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	buffer, put := c.proxy.buffers.get()
+	defer put()
+	for left := lingerMost; left > 0; {
+		n, err := c.conn.Read(buffer)
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// isTimeout says that reading was given up because of its deadline.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// interrupt ends whoever reads from a connection.
+func interrupt(conn net.Conn) {
+	_ = conn.SetReadDeadline(time.Unix(1, 0)) // What cannot be interrupted has ended.
+}
+
+// clientSet holds all connections on which requests come.
+type clientSet struct {
+	mutex   sync.Mutex
+	clients map[*client]struct{}
+	closing bool
+	// cut says that nothing is to be waited for any more.
+	cut atomic.Bool
+	// empty is closed when the set is closing and nothing is left in it.
+	empty chan struct{}
+}
+
+func newClientSet() *clientSet {
+	return &clientSet{clients: map[*client]struct{}{}, empty: make(chan struct{})}
+}
+
+func (s *clientSet) isClosing() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return s.closing
+}
+
+func (s *clientSet) add(c *client) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.closing {
+		return false
+	}
+	s.clients[c] = struct{}{}
+	return true
+}
+
+func (s *clientSet) remove(c *client) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	delete(s.clients, c)
+	s.endIfEmpty()
+}
+
+func (s *clientSet) endIfEmpty() {
+	if s.closing && len(s.clients) == 0 {
+		close(s.empty)
+	}
+}
+
+// await waits until nothing is left, at most for a time.
+func (s *clientSet) await(most time.Duration) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-s.empty:
+	case <-timer.C:
+	}
+}
+
+// closeIdle ends what is idle, and what becomes idle from now on.
+func (s *clientSet) closeIdle() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.closing = true
+	for c := range s.clients {
+		c.closeIdle()
+	}
+	s.endIfEmpty()
+}
+
+// cutAll ends the exchanges that are left.
+func (s *clientSet) cutAll() {
+	s.cut.Store(true)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for c := range s.clients {
+		c.exchange.lose(errClientLeft)
+	}
+}
+
+// contentReader reads a request's content as a stream.
+type contentReader struct {
+	reader *http1.Reader
+	rest   []byte
+}
+
+func (r *contentReader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		var err error
+		if r.rest, err = r.reader.Next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	if len(r.rest) == 0 && r.reader.Ended() {
+		return n, io.EOF // The answer may come before somebody asks for more.
+	}
+	return n, nil
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/http1"
+)
+
+const (
+	// patience is how long an answer is waited for before somebody looks whether the client is still
+	// there, at least half of it.
+	patience = 50 * time.Millisecond
+	// endTime is how long a failed write waits for how the connection ended.
+	endTime = 100 * time.Millisecond
+	// freshTime is how long an unused connection is trusted without a look.
+	freshTime = 2 * time.Millisecond
+	// linkAge is when a connection is no longer used again, give or take linkAgeSpread, so that those
+	// that were opened together do not all end together.
+	linkAge       = 5 * time.Minute
+	linkAgeSpread = time.Minute
+)
+
+// askedMost is how much is read of an answer that is thrown away, so that its link can be used again.
+const askedMost = 256 << 10
+
+var errAnswerLong = errors.New("an answer that is thrown away is too long or broke off")
+
+// link is a connection to an application or another proxy that carries requests, one at a time.
+type link struct {
+	conn *upstreamConn
+	raw  syscall.RawConn
+	look func(uintptr)
+	// readable is what look has seen.
+	readable bool
+	key      linkKey
+	reader   *http1.Reader
+	writer   *http1.Writer
+	response http1.Response
+	// single says that it carries one request only.
+	single  bool
+	expires time.Time
+	// idleSince is when it was last put back; zero for a connection that was never used.
+	idleSince time.Time
+
+	// deadline is when the exchange at hand is told that its answer is long in coming.
+	deadline time.Time
+	exchange *exchange
+	// What had passed before the request at hand.
+	readBefore, writtenBefore uint64
+}
+
+// open makes a link to a hop.
+func (u *upstreams) open(ctx context.Context, to *hop) (*link, error) {
+	conn, err := u.connect(ctx, *to, mesh.ALPNHTTP1)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{conn: conn, key: linkKey{to.address, to.identity}}
+	l.raw = rawConn(conn.underneath())
+	l.look = func(descriptor uintptr) { l.readable = isReadable(descriptor) }
+	l.reader = http1.NewReader(l, &u.messages, u.rules)
+	l.writer = http1.NewWriter(conn, &u.messages)
+	l.expires = time.Now().Add(linkAge - linkAgeSpread + rand.N(2*linkAgeSpread))
+	return l, nil
+}
+
+// alive says whether a link that was not used for a while can be used again. Something to read then
+// is its end, or an answer that nobody has asked for.
+func (l *link) alive(now time.Time) bool {
+	if now.After(l.expires) {
+		return false
+	}
+	if now.Sub(l.idleSince) < freshTime || l.raw == nil {
+		return true
+	}
+	l.readable = true
+	return l.raw.Control(l.look) == nil && !l.readable
+}
+
+// begin makes ready for an exchange.
+func (l *link) begin(x *exchange, now time.Time) {
+	l.exchange = x
+	l.readBefore, l.writtenBefore = l.conn.bytesRead, l.conn.bytesWritten.Load()
+	if l.deadline.Sub(now) < patience/2 {
+		l.deadline = now.Add(patience)
+		_ = l.conn.SetReadDeadline(l.deadline) // Reading will tell.
+	}
+}
+
+// Read reads the answer. When it is long in coming, somebody begins to look after the client.
+func (l *link) Read(p []byte) (int, error) {
+	for {
+		n, err := l.conn.Read(p)
+		if n > 0 || !isTimeout(err) || l.exchange == nil || !l.exchange.isSlow(l) {
+			return n, err
+		}
+	}
+}
+
+// sentAgainSafely says whether a request that got no answer may be sent again whatever its method. It
+// may when the application cannot have seen it: nothing of it was written, or another proxy ended
+// the connection in good order. A proxy answers whatever it has begun to carry, so it has not begun
+// with this.
+func (l *link) sentAgainSafely(err error) bool {
+	if l.conn.bytesRead != l.readBefore {
+		return false
+	}
+	if l.conn.bytesWritten.Load() == l.writtenBefore {
+		return true
+	}
+	var write *http1.WriteError
+	if errors.As(err, &write) {
+		l.end()
+	}
+	return l.conn.endedCleanly
+}
+
+// end finds out how the connection has ended after a write has failed.
+func (l *link) end() {
+	l.exchange = nil
+	if l.conn.SetReadDeadline(time.Now().Add(endTime)) == nil {
+		_ = l.reader.Await() // The connection knows how it has ended.
+	}
+}
+
+// ask sends a message and throws its answer away.
+func (l *link) ask(message []byte, asked http1.Asked) error {
+	l.exchange, l.deadline = nil, time.Time{}
+	if err := l.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if _, err := l.conn.Write(message); err != nil {
+		return err
+	}
+	for {
+		if err := l.reader.ReadResponse(&l.response, asked); err != nil {
+			return err
+		}
+		if !l.response.Interim() {
+			break
+		}
+	}
+	for left := askedMost; !l.reader.Ended(); {
+		data, err := l.reader.Next()
+		if left -= len(data); err != nil && !errors.Is(err, io.EOF) || left < 0 {
+			return errors.Join(errAnswerLong, err)
+		}
+	}
+	return nil
+}
+
+// usable says whether another request may follow the answer that was read.
+func (l *link) usable() bool {
+	return !l.single && l.response.KeepsAlive() && l.reader.Ended() && l.reader.Buffered() == 0
+}
+
+// reused says that the link has carried something before.
+func (l *link) reused() bool { return !l.idleSince.IsZero() }
+
+// unheard says that nothing has come back.
+func (l *link) unheard() bool { return l.conn.bytesRead == l.readBefore }
+
+func (l *link) close() {
+	l.exchange = nil
+	l.reader.FlushBeforeRead(nil)
+	l.reader.Release()
+	l.writer.Discard()
+	_ = l.conn.Close() // There is nobody left to tell.
+}
+
+// underneath is the connection to look at for signs of an end: what lies under TLS, if there is any.
+func (c *upstreamConn) underneath() net.Conn {
+	if c.wire != nil {
+		return c.wire.Conn
+	}
+	return c.Conn
+}

@@ -173,7 +173,6 @@ func (l *link) close() {
 	l.exchange = nil
 	l.reader.FlushBeforeRead(nil)
 	l.reader.Release()
-	l.writer.Discard()
 	_ = l.conn.Close() // There is nobody left to tell.
 }
 

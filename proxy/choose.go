@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"context"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -206,15 +205,4 @@ func labelsForRevision(served trafficLabels, drawn revision) trafficLabels {
 		served.dstNamespace, served.dstDeployment = namespace, name
 	}
 	return served
-}
-
-type labelsKey struct{}
-
-func withLabels(ctx context.Context, labels trafficLabels) context.Context {
-	return context.WithValue(ctx, labelsKey{}, labels)
-}
-
-func labelsOf(ctx context.Context) trafficLabels {
-	labels, _ := ctx.Value(labelsKey{}).(trafficLabels)
-	return labels
 }

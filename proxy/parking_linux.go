@@ -75,7 +75,7 @@ func isReadable(descriptor uintptr) bool {
 	ask := [1]unix.PollFd{{Fd: int32(descriptor), Events: unix.POLLIN | unix.POLLRDHUP}}
 	for {
 		ready, err := unix.Poll(ask[:], 0)
-		if err != unix.EINTR { //nolint:errorlint // A system call's own error.
+		if err != unix.EINTR {
 			return ready != 0
 		}
 	}

@@ -11,8 +11,13 @@ import (
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
-// attemptsMost is how many endpoints one request or connection tries to connect to.
-const attemptsMost = 6
+const (
+	// attemptsMost is how often one request or connection tries to connect.
+	attemptsMost = 6
+	// secondChances is how often endpoints that failed by chance are tried again when there are no
+	// others: a workload may have but one.
+	secondChances = 2
+)
 
 // chooser gives one request, or one connection, the places to try, one after the other.
 type chooser struct {
@@ -37,7 +42,10 @@ type chooser struct {
 	snapshot *mesh.Snapshot
 	route    route
 	tried    map[string]bool
-	attempts int
+	// doubtful are those of the tried that failed by chance, chances how often such were tried again.
+	doubtful          []string
+	chances, attempts int
+	fellBack          bool
 	// drawn is the revision for which the request counts.
 	drawn revision
 	split bool
@@ -59,6 +67,9 @@ func (c *chooser) next() (*hop, bool) {
 	defer config.routing.RUnlock()
 	c.look(config.Snapshot())
 	endpoint := c.proxy.balancer.pick(c.route.tiers, c.tried, rand.Float64)
+	if endpoint == nil && c.forgive() {
+		endpoint = c.proxy.balancer.pick(c.route.tiers, c.tried, rand.Float64)
+	}
 	if endpoint == nil {
 		return c.last()
 	}
@@ -102,14 +113,15 @@ func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
 }
 
 func (c *chooser) last() (*hop, bool) {
-	if c.attempts > 0 || c.fallback == nil {
+	if c.fallback == nil || c.attempts > 0 && !c.fellBack {
 		return nil, false
 	}
 	to, ok := c.fallback()
-	if !ok {
+	if !ok || c.tried[to.address] {
 		return nil, false
 	}
-	c.attempts = attemptsMost
+	c.fellBack = true
+	c.attempts++
 	to.key = to.address
 	c.claim(&to)
 	return &to, true
@@ -128,9 +140,25 @@ func (c *chooser) claim(to *hop) {
 	}
 }
 
+// forgive gives the endpoints that failed by chance another one.
+func (c *chooser) forgive() bool {
+	if len(c.doubtful) == 0 || c.chances == secondChances {
+		return false
+	}
+	c.chances++
+	for _, key := range c.doubtful {
+		delete(c.tried, key)
+	}
+	c.doubtful = c.doubtful[:0]
+	return true
+}
+
 // failed remembers that a hop could not be connected to.
 func (c *chooser) failed(to *hop, err *connectError) {
 	c.tried[to.key] = true
+	if err.chance {
+		c.doubtful = append(c.doubtful, to.key)
+	}
 	if err.timedOut() {
 		c.proxy.balancer.suspect(to.key)
 	}

@@ -234,7 +234,7 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 	if safeMethod(x.method()) && !x.lost && !answered && x.replayable() {
 		x.lost = true
 		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorReset) // This attempt counts, too.
-		x.choose.failed(to, &connectError{to.address, err})
+		x.choose.failed(to, &connectError{address: to.address, err: err})
 		return false
 	}
 	to.release()

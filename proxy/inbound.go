@@ -95,6 +95,8 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	served.series = p.metrics.tcp(tcpLabels{inboundLabels(destination.Port(), client), peerSource})
 	served.series.open()
 	if protocol == mesh.ALPNHTTP1 {
+		// From now on there is no hurry on this port: the first bytes of a starved proxy may be late.
+		p.ports.sawHTTP(inboundPort(destination.Port()))
 		p.serveRequests(ctx, served, p.beginInbound)
 		return
 	}

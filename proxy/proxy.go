@@ -43,6 +43,9 @@ type Options struct {
 	OriginalDestination func(net.Conn) (netip.AddrPort, error)
 	// Dial opens connections to applications and peers; a plain dialer when nil.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// ConnectTime is how long a connect may take before it is tried again, elsewhere if it can; 1 s by
+	// default.
+	ConnectTime time.Duration
 	// DrainLinger and DrainDeadline bound how long the proxy goes on after it was told to stop.
 	DrainLinger, DrainDeadline time.Duration
 	// Now is the clock, time.Now when nil.
@@ -61,6 +64,9 @@ func (o *Options) setDefaults() {
 		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}
+	}
+	if o.ConnectTime == 0 {
+		o.ConnectTime = connectTime
 	}
 	if o.DrainLinger == 0 {
 		o.DrainLinger = drainLinger

@@ -32,7 +32,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) 
 		}
 		var connect *connectError
 		if !errors.As(err, &connect) {
-			connect = &connectError{to.address, err}
+			connect = &connectError{address: to.address, err: err}
 		}
 		choose.failed(to, connect)
 		last = to

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	// connectTime is how long a connect may take before another endpoint is tried.
+	// connectTime is how long a connect may take before it is tried again, elsewhere if it can.
 	connectTime = time.Second
 	// idleToPeer is shorter than what any proxy waits for the next request (idleClient), so that
 	// the side that sends is the one that closes.
@@ -59,15 +60,29 @@ func (h *hop) name() string {
 type connectError struct {
 	address string
 	err     error
+	// chance says that the same endpoint may well answer the next time.
+	chance bool
 }
 
 func (e *connectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.address, e.err) }
 func (e *connectError) Unwrap() error { return e.err }
 
 // timedOut says that nobody answered, as opposed to somebody who refused.
-func (e *connectError) timedOut() bool {
+func (e *connectError) timedOut() bool { return timedOut(e.err) }
+
+func timedOut(err error) bool {
 	var timeout interface{ Timeout() bool }
-	return errors.As(e.err, &timeout) && timeout.Timeout()
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// isChance says whether a connect or handshake failed in a way that says little of the endpoint. Where
+// processors are short, the deadline comes before the connection that was made in time is seen, and
+// the first bytes of a handshake come so late that the other proxy has taken them for something else
+// and an application ends the connection or answers what is no TLS. A lost packet looks the same.
+// Who refuses, or is somebody else, does so the next time as well.
+func isChance(err error) bool {
+	var noTLS tls.RecordHeaderError
+	return timedOut(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &noTLS)
 }
 
 // upstreams holds the connections to applications and other proxies.
@@ -76,6 +91,7 @@ type upstreams struct {
 	certificates identity.CertificateSource
 	bundles      identity.BundleSource
 	metrics      *metrics
+	connectTime  time.Duration
 
 	rules    http1.Rules
 	messages http1.Buffers
@@ -88,6 +104,7 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 		certificates: options.Certificates,
 		bundles:      options.Bundles,
 		metrics:      metrics,
+		connectTime:  options.ConnectTime,
 		rules:        http1.Rules{MaxHead: answerHeadMost, Audit: options.HTTP.Audit},
 		pool:         newLinkPool(),
 	}
@@ -96,18 +113,18 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 // connect opens a connection to a hop, with TLS when it has an identity.
 func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upstreamConn, error) {
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
-	dialContext, cancel := context.WithTimeout(ctx, connectTime)
+	dialContext, cancel := context.WithTimeout(ctx, u.connectTime)
 	defer cancel()
 	raw, err := u.dial(dialContext, to.address)
 	if err != nil {
-		return nil, &connectError{to.address, err}
+		return nil, &connectError{to.address, err, isChance(err)}
 	}
 	conn := &upstreamConn{Conn: raw, series: series}
 	if to.identity != "" {
 		conn.wire = &wireConn{Conn: raw}
 		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocol); err != nil {
 			_ = raw.Close() // The handshake's error is the one that tells.
-			return nil, &connectError{to.address, err}
+			return nil, &connectError{to.address, err, isChance(err)}
 		}
 	}
 	series.open()

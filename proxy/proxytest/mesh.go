@@ -127,6 +127,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 		Log:                 log,
 		OriginalDestination: m.original,
 		Dial:                pod.dial,
+		ConnectTime:         time.Minute, // Whoever tests may have few processors.
 		DrainLinger:         spec.Linger,
 		DrainDeadline:       spec.Deadline,
 	})

@@ -122,10 +122,13 @@ func quotedLength(text []byte) int {
 		switch b := text[n]; {
 		case b == '"':
 			return n + 1
-		case b == '\\':
-			n++
 		case b < ' ' && b != '\t', b == 0x7f:
 			return 0
+		case b == '\\':
+			// The next may be a quote, but no control byte either.
+			if n++; n == len(text) || text[n] < ' ' && text[n] != '\t' || text[n] == 0x7f {
+				return 0
+			}
 		}
 	}
 	return 0

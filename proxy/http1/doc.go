@@ -5,9 +5,9 @@
 // read, its fields are offsets into one pooled buffer, and content is handed out in place.
 //
 // A Reader reads the messages of a connection, one after the other: ReadRequest or ReadResponse for
-// the head, Next for its content until io.EOF. What is sent on is never a copy of what came:
-// AppendRequest and AppendResponse write a head anew from its parsed fields, without those that
-// belong to one connection, and AppendChunk writes content again in chunks of its own.
+// the head, Next for its content until io.EOF. What is sent on is never a copy of what came: a Writer
+// writes a head anew from its parsed fields, without those that belong to one connection, and content
+// again in chunks of its own.
 //
 // Refusals are values of Error, each with a name that does not change and the status to answer with.
 // After one the connection must be closed: where the next message begins is not known.

@@ -65,7 +65,7 @@ func (w *Writer) Request(r *Request, how Sending) {
 		out = append(out, "Expect: 100-continue\r\n"...)
 	}
 	out = r.appendConnection(out, how, r.upgrade)
-	if r.trailers && !r.upgrade && !how.Close {
+	if r.trailers && !r.upgrade {
 		out = append(out, "Connection: TE\r\nTE: trailers\r\n"...)
 	}
 	w.buffer = r.appendFraming(out, r.framing)

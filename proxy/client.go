@@ -161,9 +161,12 @@ func (c *client) linger() {
 // isTimeout says that reading was given up because of its deadline.
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
+// longAgo as a deadline ends whoever waits.
+func longAgo() time.Time { return time.Unix(1, 0) }
+
 // interrupt ends whoever reads from a connection.
 func interrupt(conn net.Conn) {
-	_ = conn.SetReadDeadline(time.Unix(1, 0)) // What cannot be interrupted has ended.
+	_ = conn.SetReadDeadline(longAgo()) // What cannot be interrupted has ended.
 }
 
 // clientSet holds all connections on which requests come.

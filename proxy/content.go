@@ -32,25 +32,20 @@ func (x *exchange) takeContent() {
 func (x *exchange) replayable() bool { return x.body.replayable() }
 
 // beginPump has the content sent on a link as it comes.
-func (x *exchange) beginPump(l *link) error {
-	attempt, err := x.body.attempt()
-	if err != nil {
-		return err
-	}
+func (x *exchange) beginPump(l *link, content io.Reader) {
 	x.pumping.Add(1)
 	x.pumps.Go(func() {
 		defer x.pumping.Add(-1)
-		x.pump(l, attempt)
+		x.pump(l, content)
 	})
-	return nil
 }
 
 // pump sends content as it comes until it ends or the link does.
-func (x *exchange) pump(l *link, attempt io.Reader) {
+func (x *exchange) pump(l *link, content io.Reader) {
 	buffer, put := x.proxy.buffers.get()
 	defer put()
 	for {
-		n, err := attempt.Read(buffer)
+		n, err := content.Read(buffer)
 		if n > 0 && (l.writer.Content(buffer[:n]) != nil || l.writer.Flush() != nil) {
 			return // Whoever waits for the answer sees it, too.
 		}
@@ -94,7 +89,7 @@ func (x *exchange) endContent() bool {
 	interrupt(x.client.conn)
 	x.mutex.Lock()
 	if x.link != nil {
-		_ = x.link.conn.SetWriteDeadline(time.Unix(1, 0)) // It may write to a server that does not read.
+		_ = x.link.conn.SetWriteDeadline(longAgo()) // It may write to a server that does not read.
 	}
 	x.mutex.Unlock()
 	<-done
@@ -141,7 +136,7 @@ func (x *exchange) lose(err error) {
 	}
 	x.left, x.broken = true, err
 	if x.link != nil {
-		interrupt(x.link.conn)
+		_ = x.link.conn.SetDeadline(longAgo()) // A server may neither read nor answer.
 	}
 }
 

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -153,6 +154,13 @@ func (x *exchange) attempt(to *hop, l *link) error {
 	if !x.use(l) {
 		return errClientLeft
 	}
+	var content io.Reader
+	if x.body != nil {
+		var err error
+		if content, err = x.body.attempt(); err != nil {
+			return err
+		}
+	}
 	w := l.writer
 	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: to.address, Close: l.single})
 	x.addFields(w, to.local)
@@ -165,10 +173,8 @@ func (x *exchange) attempt(to *hop, l *link) error {
 	if err := w.Flush(); err != nil {
 		return &http1.WriteError{Err: err}
 	}
-	if x.body != nil {
-		if err := x.beginPump(l); err != nil {
-			return err
-		}
+	if content != nil {
+		x.beginPump(l, content)
 	}
 	return x.readAnswer(l)
 }
@@ -354,13 +360,13 @@ func (x *exchange) copyAnswer(to *hop, l *link) (failure string, complete bool) 
 
 // breakOff is for answers that end too early: what the client has got so far must not look whole.
 func (x *exchange) breakOff(err error, framing http1.Framing) (failure string, complete bool) {
-	var write *http1.WriteError
-	if x.gone() || errors.As(err, &write) {
-		return "", false
-	}
 	// The client gets what there is: it shall see an answer that breaks off, not none.
 	if framing == http1.UntilClose && x.client.writer.Flush() == nil {
 		reset(x.client.conn) // An end in good order would look like that of the content.
+	}
+	var write *http1.WriteError
+	if x.gone() || errors.As(err, &write) {
+		return "", false
 	}
 	return errorTruncated, false
 }
@@ -372,7 +378,7 @@ func (x *exchange) finish(complete bool) bool {
 	sent := x.endContent()
 	l := x.unlink()
 	if l != nil {
-		if complete && sent && l.usable() {
+		if complete && sent && l.usable() && !x.gone() {
 			x.proxy.upstreams.pool.put(l, time.Now())
 		} else {
 			l.close()
@@ -419,13 +425,10 @@ func (x *exchange) tunnel(l *link) {
 	w.EndHead()
 	// What was read ahead belongs to what follows.
 	_ = w.Content(l.reader.Unread()) // Flushing will tell.
-	err := w.Flush()
-	if early := x.client.reader.Unread(); err == nil && len(early) > 0 {
-		_, err = l.conn.Write(early)
-	}
-	if err != nil {
-		l.close() // One of the two has gone.
+	early := bytes.NewReader(x.client.reader.Unread())
+	if w.Flush() != nil {
+		l.close() // The client has gone.
 		return
 	}
-	x.proxy.pipe(x.client.conn, x.client.conn, l.conn)
+	x.proxy.pipe(x.client.conn, io.MultiReader(early, x.client.conn), l.conn)
 }

@@ -14,6 +14,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -169,6 +170,21 @@ func TestTruncatedAnswersAreSeenAsSuch(t *testing.T) {
 		require.NoError(t, response.Body.Close())
 	}
 	require.InDelta(t, 2, p.caller.Metric("response_total", `classification="failure"`, `error="truncated"`, `dst_pod_template_hash="s1"`), 0)
+}
+
+// TestAnswersThatEndWithTheConnectionAreResetWhenTruncated has a client that can tell an end from a
+// truncation by nothing else.
+func TestAnswersThatEndWithTheConnectionAreResetWhenTruncated(t *testing.T) {
+	p, _ := newPair(t, []string{"s1"}, only(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	conn := dialApp(t, p)
+	_, err := io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	require.NoError(t, err)
+	_, err = io.ReadAll(conn)
+	require.ErrorIs(t, err, syscall.ECONNRESET)
 }
 
 func TestTheApplicationSeesThatAClientLeft(t *testing.T) {

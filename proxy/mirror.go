@@ -140,8 +140,9 @@ func (m *mirrors) send(ctx context.Context, request mirrorCopy) error {
 			return err
 		}
 	}
-	defer context.AfterFunc(ctx, func() { interrupt(l.conn) })()
-	if err := l.ask(request.message, request.asked); err != nil || !l.usable() {
+	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(longAgo()) }) // It may neither read nor answer.
+	err := l.ask(request.message, request.asked)
+	if !stop() || err != nil || !l.usable() {
 		l.close()
 		return err
 	}

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 
@@ -39,18 +40,27 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) 
 	}
 }
 
-// reset closes a connection so that its client sees a failure and not an empty answer.
+// reset closes a connection so that its client sees a failure and not an end in good order.
 func reset(conn net.Conn) {
-	inner := conn
-	for {
-		wrapper, ok := inner.(interface{ unwrap() net.Conn })
-		if !ok {
-			break
-		}
-		inner = wrapper.unwrap()
-	}
-	if tcp, ok := inner.(*net.TCPConn); ok {
+	if tcp := tcpUnder(conn); tcp != nil {
 		_ = tcp.SetLinger(0) // Closing resets then; if not, it ends.
+		_ = tcp.Close()      // TLS would first say that all is in good order.
 	}
 	_ = conn.Close()
+}
+
+// tcpUnder is the kernel's connection under all wrappers; nil when there is none.
+func tcpUnder(conn net.Conn) *net.TCPConn {
+	for {
+		switch wrapper := conn.(type) {
+		case *net.TCPConn:
+			return wrapper
+		case *tls.Conn:
+			conn = wrapper.NetConn()
+		case interface{ unwrap() net.Conn }:
+			conn = wrapper.unwrap()
+		default:
+			return nil
+		}
+	}
 }

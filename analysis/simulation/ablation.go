@@ -29,7 +29,7 @@ func Ablations() []Ablation {
 	without := func(change func(*GateOptions)) []Rule {
 		options := scraped
 		change(&options)
-		return []Rule{Gate("as it is", scraped), Gate("without", options)}
+		return []Rule{Gate("as it is", usualPlan(), scraped), Gate("without", usualPlan(), options)}
 	}
 	config := func(change func(*analysis.Config)) []Rule {
 		return without(func(o *GateOptions) { o.Change = change })
@@ -38,7 +38,7 @@ func Ablations() []Ablation {
 		return GateOptions{Vantage: Vantage{Scrape: 1}, Interval: 1, Change: func(c *analysis.Config) { c.EvidenceSpan = seconds(span) }}
 	}
 	return []Ablation{
-		{"evidence span of 15 s, scraped every second", append(pick("canary pod blip 10 s 50 req/s", "stable 0.1 % 50 req/s, +50pp"), blip), []Rule{Gate("as it is", quick(15)), Gate("5 s", quick(5)), Gate("2 s", quick(2))}},
+		{"evidence span of 15 s, scraped every second", append(pick("canary pod blip 10 s 50 req/s", "stable 0.1 % 50 req/s, +50pp"), blip), []Rule{Gate("as it is", usualPlan(), quick(15)), Gate("5 s", usualPlan(), quick(5)), Gate("2 s", usualPlan(), quick(2))}},
 		{"tolerance of 1.5", pick("pod spread 500 req/s", "stable 0.1 % 50 req/s, +1pp"), config(func(c *analysis.Config) { c.Tolerance = 1 })},
 		{"comparison", pick("outage of both 60 s 50 req/s", "stable 0.1 % 50 req/s, +1pp", "latency 50 req/s, +50 %", "latency 50 req/s, tail x3"), config(func(c *analysis.Config) { c.Compare = false })},
 		{"dispersion", pick("error clusters of 5 50 req/s"), without(func(o *GateOptions) { o.NoPods = true })},
@@ -50,16 +50,17 @@ func Ablations() []Ablation {
 // Columns are the rules of the two tables: other tools', then the gate at three vantages. The live
 // one reads once a second, with the shortest evidence span that still needs two looks.
 func Columns() []Rule {
+	plan := usualPlan()
 	return []Rule{
-		Flagger("Flagger 30 s", 30), Flagger("Flagger 60 s", 60), Argo("Argo, limit 0", 0), Argo("Argo, limit 3", 3), MannWhitney("Mann-Whitney"),
-		Gate(GateServer, GateOptions{Vantage: Vantage{Scrape: 15}, Interval: 5}),
-		Gate(GateCaller, GateOptions{Vantage: Vantage{Scrape: 15, Callers: 3}, Interval: 5}),
+		Flagger("Flagger 30 s", plan, 30), Flagger("Flagger 60 s", plan, 60), Argo("Argo, limit 0", pauses(), 0), Argo("Argo, limit 3", pauses(), 3), MannWhitney("Mann-Whitney", plan),
+		Gate(GateServer, plan, GateOptions{Vantage: Vantage{Scrape: 15}, Interval: 5}),
+		Gate(GateCaller, plan, GateOptions{Vantage: Vantage{Scrape: 15, Callers: 3}, Interval: 5}),
 	}
 }
 
 // Live reads the callers' counters every second and may decide after two looks.
 func Live() Rule {
-	return Gate(GateLive, GateOptions{
+	return Gate(GateLive, usualPlan(), GateOptions{
 		Vantage: Vantage{Scrape: 1, Callers: 3}, Interval: 1,
 		Change: func(c *analysis.Config) { c.EvidenceSpan = seconds(2) },
 	})

@@ -25,23 +25,44 @@ type Cell struct {
 	Wrong, WrongFull Interval
 	// Median and P95 are the seconds to the right decision, and Bad the mean of bad requests until any.
 	Median, P95, Bad Interval
+	// Undecided is the share of runs that came to no end, and Low of those that were promoted with low
+	// evidence, in percent.
+	Undecided, Low Interval
+	// Stages are the plan's steps, as far as any run came.
+	Stages []Stage
+	// Example is the reason of the gate's last verdict in the first run.
+	Example string
+}
+
+// Stage is what happened at one step.
+type Stage struct {
+	// Left is the median of the seconds after which runs left it for the next step or as promoted.
+	Left Interval
+	// RolledBack is the share of all runs, in percent, that were rolled back in it.
+	RolledBack Interval
+}
+
+// Runs are how many runs of each cell are played. Another Seed gives other runs.
+type Runs struct {
+	Count int
+	Seed  uint32
 }
 
 // Play runs each scenario so many times with each rule, in parallel; cells come in the scenarios'
-// order, then the rules'. A cell depends on its scenario, its rule and the number of runs only.
-func Play(ctx context.Context, scenarios []Scenario, rules []Rule, runs int) ([]Cell, error) {
+// order, then the rules'. A cell depends on its scenario, its rule and the runs only.
+func Play(ctx context.Context, scenarios []Scenario, rules []Rule, runs Runs) ([]Cell, error) {
 	cells := make([]Cell, len(scenarios)*len(rules))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, scenario := range scenarios {
 		for j, rule := range rules {
 			group.Go(func() error {
-				outcomes := make([]Outcome, 0, runs)
-				for seed := range uint64(runs) {
+				outcomes := make([]Outcome, 0, runs.Count)
+				for number := range uint64(runs.Count) {
 					if err := ctx.Err(); err != nil {
 						return fmt.Errorf("play %s: %w", scenario.Name, err)
 					}
-					outcomes = append(outcomes, rule.Run(scenario, seed+1))
+					outcomes = append(outcomes, rule.Run(scenario, uint64(runs.Seed)<<32+number+1))
 				}
 				cells[i*len(rules)+j] = newCell(scenario, rule.Name, outcomes)
 				return nil
@@ -55,10 +76,13 @@ func Play(ctx context.Context, scenarios []Scenario, rules []Rule, runs int) ([]
 }
 
 func newCell(scenario Scenario, rule string, outcomes []Outcome) Cell {
-	var wrong, wrongFull int
+	var wrong, wrongFull, undecided, low int
 	var took, bad []float64
 	for _, o := range outcomes {
 		bad = append(bad, o.Bad)
+		if o.Promoted && o.Low {
+			low++
+		}
 		rightly := o.RolledBack
 		if scenario.Good {
 			rightly = o.Promoted
@@ -71,6 +95,8 @@ func newCell(scenario Scenario, rule string, outcomes []Outcome) Cell {
 			if !o.Low {
 				wrongFull++
 			}
+		default:
+			undecided++
 		}
 	}
 	slices.Sort(took)
@@ -78,7 +104,36 @@ func newCell(scenario Scenario, rule string, outcomes []Outcome) Cell {
 		Scenario: scenario, Rule: rule, Runs: len(outcomes),
 		Wrong: share(wrong, len(outcomes)), WrongFull: share(wrongFull, len(outcomes)),
 		Median: quantile(took, 0.5), P95: quantile(took, 0.95), Bad: mean(bad),
+		Undecided: share(undecided, len(outcomes)), Low: share(low, len(outcomes)),
+		Stages: stages(outcomes), Example: outcomes[0].Reason,
 	}
+}
+
+// stages sums up by step.
+func stages(outcomes []Outcome) []Stage {
+	var left [][]float64
+	var rolledBack []int
+	for _, o := range outcomes {
+		reached := len(o.Left)
+		if !o.Promoted {
+			reached++
+		}
+		for len(left) < reached {
+			left, rolledBack = append(left, nil), append(rolledBack, 0)
+		}
+		for i, at := range o.Left {
+			left[i] = append(left[i], at)
+		}
+		if o.RolledBack {
+			rolledBack[len(o.Left)]++
+		}
+	}
+	var stages []Stage
+	for i := range left {
+		slices.Sort(left[i])
+		stages = append(stages, Stage{Left: quantile(left[i], 0.5), RolledBack: share(rolledBack[i], len(outcomes))})
+	}
+	return stages
 }
 
 const normal95 = 1.96

@@ -11,9 +11,6 @@ import (
 	"github.com/sluice-mesh/sluice/analysis"
 )
 
-// horizon ends every run, in seconds.
-const horizon = 4500
-
 // Outcome is how one run ended.
 type Outcome struct {
 	// Promoted or rolled back, at so many seconds; neither if the run went on to the horizon.
@@ -23,6 +20,10 @@ type Outcome struct {
 	Bad float64
 	// Low: a step was left with low evidence, so the promotion promises nothing.
 	Low bool
+	// Left are the seconds at which steps were left for the next or as promoted.
+	Left []float64
+	// Reason of the gate's last verdict.
+	Reason string
 }
 
 // Rule decides about one run of a scenario.
@@ -31,10 +32,11 @@ type Rule struct {
 	Run  func(s Scenario, seed uint64) Outcome
 }
 
-func weights() []float64 { return []float64{0.05, 0.10, 0.25, 0.50} }
-
 func (w *world) ended(outcome Outcome) Outcome {
-	outcome.Took, outcome.Bad = w.now, w.harm()
+	outcome.Took, outcome.Bad, outcome.Left = w.now, w.harm(), w.shifts[1:]
+	if outcome.Promoted {
+		outcome.Left = append(outcome.Left, w.now)
+	}
 	return outcome
 }
 
@@ -50,59 +52,54 @@ type GateOptions struct {
 }
 
 // Gate is the gate that ships, over rounds that are read as in production.
-func Gate(name string, options GateOptions) Rule {
-	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome { return runGate(s, seed, options) }}
+func Gate(name string, plan Plan, options GateOptions) Rule {
+	if options.Change != nil {
+		options.Change(&plan.Config)
+	}
+	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome { return runGate(s, seed, plan, options) }}
 }
 
-func runGate(s Scenario, seed uint64, options GateOptions) Outcome {
-	config := analysis.Defaults()
-	config.OnInconclusive = analysis.PolicyAdvance
-	if options.Change != nil {
-		options.Change(&config)
-	}
-	w := newWorld(s, options.Vantage, seed, gateEdges(s, config.Objectives.LatencyLimit))
-	v := newView(w, config.Objectives.LatencyLimit)
+func runGate(s Scenario, seed uint64, plan Plan, options GateOptions) Outcome {
+	limit := plan.judgedEdge()
+	w := newWorld(s, options.Vantage, seed, gateEdges(s, plan.Histogram, limit), limit)
+	v := newView(w, limit)
 	v.lateBirth = options.LateBirth
 	w.advance(0)
-	gate, err := analysis.Begin(config, epoch())
+	gate, err := analysis.Begin(plan.Config, epoch())
 	if err != nil {
-		panic(err) // the scenarios' configurations are constants
+		panic(err) // Validate was not asked
 	}
-	run := &gateRun{world: w, gate: gate, options: options}
+	run := &gateRun{world: w, gate: gate, plan: plan, options: options}
 	run.enter(0)
-	for w.now < horizon {
+	for horizon := plan.horizon(); w.now < horizon; {
 		w.advance(w.now + options.Interval)
 		if w.down(w.now) {
 			continue // the source answers with an error: hold
 		}
 		if outcome, over := run.look(v); over {
+			outcome.Reason = run.reason
 			return w.ended(outcome)
 		}
 	}
-	return w.ended(Outcome{})
+	return w.ended(Outcome{Reason: run.reason})
 }
 
 type gateRun struct {
 	world   *world
 	gate    *analysis.Gate
+	plan    Plan
 	options GateOptions
 	step    int
+	entered float64
 	read    time.Time
 	low     bool
+	reason  string
 }
 
 func (r *gateRun) enter(step int) {
-	r.step = step
-	all := weights()
-	next := 1.0
-	if step+1 < len(all) {
-		next = all[step+1]
-	}
-	r.world.shift(all[step])
-	r.gate.Enter(analysis.Step{
-		StartedAt: at(r.world.now), Hold: time.Minute,
-		Weight: int32(math.Round(100 * all[step])), NextWeight: int32(math.Round(100 * next)),
-	})
+	r.step, r.entered = step, r.world.now
+	r.world.shift(r.plan.Steps[step].Weight)
+	r.gate.Enter(r.plan.gateStep(step, at(r.world.now)))
 }
 
 func (r *gateRun) look(source analysis.Source) (Outcome, bool) {
@@ -120,75 +117,94 @@ func (r *gateRun) look(source analysis.Source) (Outcome, bool) {
 		}
 	}
 	judgement := r.gate.Judge(at(r.world.now))
+	r.reason = judgement.Reason
 	switch judgement.Verdict {
 	case analysis.VerdictFail:
 		return Outcome{RolledBack: true}, true
 	case analysis.VerdictPass:
-		r.low = r.low || judgement.Cause != analysis.CauseEvidence
-		if r.step+1 == len(weights()) {
-			return Outcome{Promoted: true, Low: r.low}, true
-		}
-		r.enter(r.step + 1)
+		return r.pass(judgement.Cause != analysis.CauseEvidence)
 	case analysis.VerdictWait, analysis.VerdictHold:
+	}
+	limit := r.plan.Steps[r.step].Hold + r.plan.MaximumHold
+	switch over := r.plan.MaximumHold > 0 && r.world.now-r.entered >= limit.Seconds(); {
+	case over && r.plan.OnInconclusive == analysis.PolicyRollback:
+		return Outcome{RolledBack: true}, true
+	case over && r.plan.OnInconclusive == analysis.PolicyAdvance:
+		return r.pass(true)
 	}
 	return Outcome{}, false
 }
 
+// pass leaves the step.
+func (r *gateRun) pass(low bool) (Outcome, bool) {
+	r.low = r.low || low
+	if r.step+1 == len(r.plan.Steps) {
+		return Outcome{Promoted: true, Low: r.low}, true
+	}
+	r.enter(r.step + 1)
+	return Outcome{}, false
+}
+
 // peer makes a world for a rule that asks for windows of each revision.
-func peer(s Scenario, seed uint64) *world {
-	w := newWorld(s, Vantage{Scrape: 15}, seed, histogramEdges())
+func peer(s Scenario, seed uint64, plan Plan) *world {
+	limit := plan.judgedEdge()
+	edges := append(histogramEdges(), limit.Seconds())
+	slices.Sort(edges)
+	w := newWorld(s, Vantage{Scrape: 15}, seed, slices.Compact(edges), limit)
 	w.keep = true
 	w.advance(0)
-	w.shift(weights()[0])
+	w.shift(plan.Steps[0].Weight)
 	return w
 }
 
-// healthy: 99 % succeed and the 99th percentile is within 500 ms. NaN is neither true nor false.
-func healthy(t tally, edges []float64) (success, fast, known bool) {
-	rate, p99 := t.success(), t.quantile(0.99, edges)
-	return rate >= 0.99, p99 <= 0.5, !math.IsNaN(rate)
+// healthy: the objectives hold. NaN is neither true nor false.
+func healthy(t tally, edges []float64, objectives analysis.Objectives) (success, fast, known bool) {
+	rate, slowest := t.success(), t.quantile(objectives.LatencyQuantile, edges)
+	return rate >= objectives.SuccessRate/100, slowest <= objectives.LatencyLimit.Seconds(), !math.IsNaN(rate)
 }
 
 // Flagger looks every interval at both metrics over a window of that length; whatever is not in range, and no
 // data, counts as failed; when the threshold was reached, the next tick rolls back.
-func Flagger(name string, interval float64) Rule {
+func Flagger(name string, plan Plan, interval float64) Rule {
 	const threshold = 5
+	steps, horizon := plan.below(), plan.horizon()
 	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome {
-		w := peer(s, seed)
+		w := peer(s, seed, plan)
 		failed, step := 0, 0
 		for w.now < horizon {
 			w.advance(w.now + interval)
 			if failed >= threshold {
 				return w.ended(Outcome{RolledBack: true})
 			}
-			success, fast, known := healthy(w.growth(true, w.now-interval, w.now), w.edges)
+			success, fast, known := healthy(w.growth(true, w.now-interval, w.now), w.edges, plan.Config.Objectives)
 			if !known || !success || !fast || w.down(w.now) {
 				failed++
 				continue
 			}
-			if step++; step == len(weights()) {
+			if step++; step == len(steps) {
 				return w.ended(Outcome{Promoted: true})
 			}
-			w.shift(weights()[step])
+			w.shift(steps[step].Weight)
 		}
 		return w.ended(Outcome{})
 	}}
 }
 
-// Argo measures each minute in the background of pauses of two minutes; more failures than the
+// Argo measures each minute in the background of pauses as long as the plan's holds; more failures than the
 // limit abort, and so do five errors in a row, which are tried again after 10 s.
-func Argo(name string, limit int) Rule {
-	const interval, pause, retry, errorLimit = 60, 120, 10, 4
+func Argo(name string, plan Plan, limit int) Rule {
+	const interval, retry, errorLimit = 60, 10, 4
+	steps, horizon := plan.below(), plan.horizon()
 	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome {
-		w := peer(s, seed)
+		w := peer(s, seed, plan)
 		var failed [2]int
 		errors, step := 0, 0
-		measure, leave := w.now+interval, w.now+pause
+		measure, leave := w.now+interval, w.now+steps[0].Hold.Seconds()
 		for w.now < horizon {
 			w.advance(math.Min(measure, leave))
 			if w.now >= measure {
 				measure = w.now + interval
-				success, fast, known := healthy(w.growth(true, w.now-interval, w.now), w.edges)
+				success, fast, known := healthy(w.growth(true, w.now-interval, w.now), w.edges, plan.Config.Objectives)
 				switch {
 				case !known || w.down(w.now):
 					errors++
@@ -207,11 +223,11 @@ func Argo(name string, limit int) Rule {
 				}
 			}
 			if w.now >= leave {
-				leave = w.now + pause
-				if step++; step == len(weights()) {
+				if step++; step == len(steps) {
 					return w.ended(Outcome{Promoted: true})
 				}
-				w.shift(weights()[step])
+				leave = w.now + steps[step].Hold.Seconds()
+				w.shift(steps[step].Weight)
 			}
 		}
 		return w.ended(Outcome{})
@@ -220,12 +236,14 @@ func Argo(name string, limit int) Rule {
 
 // MannWhitney has steps of five minutes, each judged once at its end by a rank test at 98 % between the
 // two revisions' points; a shift matters beyond a quarter of its estimate. No points at all fail.
-func MannWhitney(name string) Rule {
+func MannWhitney(name string, plan Plan) Rule {
 	const length, spacing = 300, 30
 	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome {
-		w := peer(s, seed)
-		for step := range weights() {
-			w.shift(weights()[step])
+		w := peer(s, seed, plan)
+		for i, step := range plan.below() {
+			if i > 0 {
+				w.shift(step.Weight)
+			}
 			begin := w.now
 			var canary, stable [2][]float64
 			for w.now < begin+length {

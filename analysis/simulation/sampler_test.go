@@ -70,12 +70,12 @@ func TestSamplersAreExact(t *testing.T) {
 }
 
 func TestLatencies(t *testing.T) {
-	usual := latency{slowness: 1}
+	usual := latency{Shape: usualShape(), slowness: 1}
 	require.InDelta(t, 0.5, usual.over(0.060), 1e-9)
 	require.InDelta(t, 0.01, usual.over(0.306), 1e-4)
-	require.InDelta(t, usual.over(0.1), latency{slowness: 2}.over(0.2), 1e-12)
-	require.InDelta(t, usual.over(0.5)*0.985+0.015, latency{slowness: 1, stall: 0.015}.over(0.5), 1e-12)
-	for _, shape := range []latency{usual, {heavy: true, slowness: 1.5, stall: 0.1}} {
+	require.InDelta(t, usual.over(0.1), latency{Shape: usualShape(), slowness: 2}.over(0.2), 1e-12)
+	require.InDelta(t, usual.over(0.5)*0.985+0.015, latency{Shape: usualShape(), slowness: 1, stall: 0.015}.over(0.5), 1e-12)
+	for _, shape := range []latency{usual, {Shape: Shape{Median: 0.060, HeavyTail: true}, slowness: 1.5, stall: 0.1}} {
 		before := 1.0
 		for _, edge := range histogramEdges() {
 			require.LessOrEqual(t, shape.over(edge), before)

@@ -11,8 +11,8 @@ type Scenario struct {
 	Good bool
 	// Requests per second of the whole service, and stable's share of errors.
 	Requests, Errors float64
-	// HeavyTail: 2 % of the latencies have a Pareto tail with an exponent of 1.5.
-	HeavyTail bool
+	// Shape of the latencies.
+	Shape Shape
 
 	// What is wrong with the canary, in force from Onset on and from the weight OnsetWeight on: errors
 	// are added, latencies multiplied, and a share of requests stalls for 0.6 to 1.5 s.
@@ -33,6 +33,17 @@ type Scenario struct {
 	Research Expected
 }
 
+// Shape of latencies: log-normal with a median in seconds and the standard deviation of the logarithm.
+// With a HeavyTail that is 0.5, and 2 % have a Pareto tail that begins at 2.5 medians and has an
+// exponent of 1.5.
+type Shape struct {
+	Median, Sigma float64
+	HeavyTail     bool
+}
+
+// usualShape has a 99th percentile of 306 ms.
+func usualShape() Shape { return Shape{Median: 0.060, Sigma: 0.7003} }
+
 // Expected is a cell of a table: the share of wrong decisions in percent, seconds to the right one,
 // and bad requests until the decision. NaN is none.
 type Expected struct{ Wrong, Median, P95, Bad float64 }
@@ -42,11 +53,11 @@ func (s Scenario) byLatency() bool { return s.Slower > 0 || s.Stall > 0 }
 
 func good(name string, requests, errors, wrong, promoted float64) Scenario {
 	none := math.NaN()
-	return Scenario{Name: name, Good: true, Requests: requests, Errors: errors, Research: Expected{wrong, promoted, none, none}}
+	return Scenario{Name: name, Good: true, Requests: requests, Errors: errors, Shape: usualShape(), Research: Expected{wrong, promoted, none, none}}
 }
 
 func bad(name string, requests, errors float64, research Expected) Scenario {
-	return Scenario{Name: name, Requests: requests, Errors: errors, Research: research}
+	return Scenario{Name: name, Requests: requests, Errors: errors, Shape: usualShape(), Research: research}
 }
 
 func (s Scenario) with(change func(*Scenario)) Scenario {
@@ -114,7 +125,7 @@ func Regressions() []Scenario {
 	add(bad("latency 500 req/s, +50 %", 500, 0.001, Expected{0, 60, 80, 12}), slower(1.5))
 	add(bad("latency 500 req/s, tail x3", 500, 0.001, Expected{0, 75, 100, 33}), stall)
 	heavy := func(change func(*Scenario)) func(*Scenario) {
-		return func(s *Scenario) { s.HeavyTail = true; change(s) }
+		return func(s *Scenario) { s.Shape.HeavyTail = true; change(s) }
 	}
 	add(bad("latency heavy tail 50 req/s, +50 %", 50, 0.001, Expected{0, 150, 195, 6}), heavy(slower(1.5)))
 	add(bad("latency heavy tail 50 req/s, tail x3", 50, 0.001, Expected{0, 260, 390, 41}), heavy(stall))

@@ -29,7 +29,7 @@ func TestBars(t *testing.T) {
 		return s.Requests < 50 && s.AddErrors < 0.5
 	})
 	rules := slices.DeleteFunc(Columns(), func(r Rule) bool { return r.Name != GateServer && r.Name != GateCaller })
-	cells, err := Play(t.Context(), scenarios, rules, runs)
+	cells, err := Play(t.Context(), scenarios, rules, Runs{Count: runs})
 	require.NoError(t, err)
 	judged := 0
 	for _, bar := range Bars() {
@@ -52,14 +52,14 @@ func TestPeers(t *testing.T) {
 		rule                         Rule
 		promotes, rollsBack, whenOff float64
 	}{
-		{Flagger("Flagger", 60), 240, 360, 360}, // six ticks, and no data is a failure
-		{Argo("Argo 0", 0), 480, 60, 100},       // five errors, 10 s apart
-		{Argo("Argo 3", 3), 480, 240, 100},
-		{MannWhitney("Mann-Whitney"), 1200, 300, 300},
+		{Flagger("Flagger", usualPlan(), 60), 240, 360, 360}, // six ticks, and no data is a failure
+		{Argo("Argo 0", pauses(), 0), 480, 60, 100},          // five errors, 10 s apart
+		{Argo("Argo 3", pauses(), 3), 480, 240, 100},
+		{MannWhitney("Mann-Whitney", usualPlan()), 1200, 300, 300},
 	}
 	for _, c := range cases {
 		t.Run(c.rule.Name, func(t *testing.T) {
-			cells, err := Play(t.Context(), []Scenario{plain, broken}, []Rule{c.rule}, 20)
+			cells, err := Play(t.Context(), []Scenario{plain, broken}, []Rule{c.rule}, Runs{Count: 20})
 			require.NoError(t, err)
 			require.InDelta(t, c.promotes, cells[0].Median.Value, 0)
 			require.InDelta(t, c.rollsBack, cells[1].Median.Value, 0)
@@ -86,7 +86,7 @@ func TestViewLosesNothing(t *testing.T) {
 		for _, change := range []func(*Scenario){func(*Scenario) {}, func(s *Scenario) { s.MetricsAway = true }} {
 			s := good("any", 40, 0.02, 0, 0).with(change)
 			limit := 500 * time.Millisecond
-			w := newWorld(s, vantage, 5, gateEdges(s, limit))
+			w := newWorld(s, vantage, 5, gateEdges(s, histogramEdges(), limit), limit)
 			v := newView(w, limit)
 			w.advance(0)
 			w.shift(0.25)
@@ -132,7 +132,7 @@ func TestIntervals(t *testing.T) {
 }
 
 func TestResultsAreJSON(t *testing.T) {
-	cells, err := Play(t.Context(), GoodCanaries()[3:4], Columns()[4:6], 3)
+	cells, err := Play(t.Context(), GoodCanaries()[3:4], Columns()[4:6], Runs{Count: 3})
 	require.NoError(t, err)
 	encoded, err := json.Marshal(Results(cells))
 	require.NoError(t, err)

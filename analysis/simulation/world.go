@@ -21,6 +21,8 @@ const (
 	history = 900
 	// never is after every run's end.
 	never = math.MaxFloat64
+	// maximumEdges of a histogram: client_golang's and an objective's.
+	maximumEdges = 12
 	// tick is how often what moves slowly moves, in seconds.
 	tick = 5
 )
@@ -42,7 +44,7 @@ type Vantage struct {
 // tally is what one counter set has counted so far.
 type tally struct {
 	requests, errors int
-	over             [11]int // by edge
+	over             [maximumEdges]int
 }
 
 type sample struct {
@@ -72,6 +74,7 @@ type world struct {
 	vantage  Vantage
 	random   sampler
 	edges    []float64
+	limit    float64 // over which responses are slow
 	pods     []pod
 	meters   []meter
 	next     []float64 // scrape by scraper
@@ -85,11 +88,13 @@ type world struct {
 	outage, blip, away float64
 	knots              []float64
 	scraped            func(scraper int, at float64)
+	// shifts are when weights were set.
+	shifts []float64
 }
 
-func newWorld(scenario Scenario, vantage Vantage, seed uint64, edges []float64) *world {
+func newWorld(scenario Scenario, vantage Vantage, seed uint64, edges []float64, limit time.Duration) *world {
 	w := &world{
-		scenario: scenario, vantage: vantage, random: newSampler(seed, 17), edges: edges,
+		scenario: scenario, vantage: vantage, random: newSampler(seed, 17), edges: edges, limit: limit.Seconds(),
 		now: -history, outage: never, blip: never, away: never,
 	}
 	for i := range stablePods + canaryPods {
@@ -146,6 +151,7 @@ func (w *world) down(at float64) bool { return at >= w.away && at < w.away+90 }
 func (w *world) shift(weight float64) {
 	w.drawAll()
 	w.weight = weight
+	w.shifts = append(w.shifts, w.now)
 	w.tune()
 }
 
@@ -273,7 +279,7 @@ func (w *world) tune() {
 func (w *world) condition(index int) (float64, latency) {
 	s, p := w.scenario, w.pods[index]
 	errors := s.Errors * math.Exp(w.driftErrors) * p.moreErrors
-	shape := latency{heavy: s.HeavyTail, slowness: math.Exp(w.driftLatency) * p.slowness}
+	shape := latency{Shape: s.Shape, slowness: math.Exp(w.driftLatency) * p.slowness}
 	if p.canary && w.now >= s.Onset && 100*w.weight >= s.OnsetWeight-1e-9 {
 		errors += s.AddErrors
 		shape.stall = s.Stall
@@ -299,11 +305,13 @@ func (w *world) harm() float64 {
 	w.drawAll()
 	bad := 0
 	for _, m := range w.meters {
-		switch {
-		case !w.pods[m.pod].canary:
-		case w.scenario.byLatency():
-			bad += m.total.over[w.edge(0.5)]
-		default:
+		if !w.pods[m.pod].canary {
+			continue
+		}
+		if w.scenario.byLatency() {
+			bad += m.total.over[w.edge(w.limit)]
+		}
+		if w.scenario.AddErrors > 0 || !w.scenario.byLatency() {
 			bad += m.total.errors
 		}
 	}
@@ -320,20 +328,19 @@ func (w *world) edge(seconds float64) int {
 	return len(w.edges) - 1
 }
 
-// latency is a distribution: log-normal with a median of 60 ms and a 99th percentile of 306 ms.
+// latency is a distribution.
 type latency struct {
-	heavy           bool
+	Shape
 	slowness, stall float64
 }
 
 // over is the share that takes longer than so many seconds.
 func (l latency) over(seconds float64) float64 {
-	const median, sigma = 0.060, 0.7003
 	scaled := seconds / l.slowness
-	share := logNormal(scaled, median, sigma)
-	if l.heavy {
-		const part, from, exponent, narrow = 0.02, 0.150, 1.5, 0.5
-		share = (1-part)*logNormal(scaled, median, narrow) + part*math.Min(1, math.Pow(from/scaled, exponent))
+	share := logNormal(scaled, l.Median, l.Sigma)
+	if l.HeavyTail {
+		const part, from, exponent, narrow = 0.02, 2.5, 1.5, 0.5
+		share = (1-part)*logNormal(scaled, l.Median, narrow) + part*math.Min(1, math.Pow(from*l.Median/scaled, exponent))
 	}
 	stalled := math.Max(0, math.Min(1, (1.5-seconds)/0.9))
 	return (1-l.stall)*share + l.stall*stalled
@@ -344,11 +351,12 @@ func logNormal(value, median, sigma float64) float64 {
 	return 0.5 * math.Erfc(math.Log(value/median)/sigma/math.Sqrt2)
 }
 
-// gateEdges are those at which the gate reads latencies: two that it picks and the objective's.
-func gateEdges(s Scenario, limit time.Duration) []float64 {
+// gateEdges are those of a histogram at which the gate reads latencies: two that it picks and the
+// objective's.
+func gateEdges(s Scenario, histogram []float64, limit time.Duration) []float64 {
 	var shares []analysis.EdgeShare
-	for _, edge := range histogramEdges() {
-		shares = append(shares, analysis.EdgeShare{Edge: seconds(edge), Share: latency{heavy: s.HeavyTail, slowness: 1}.over(edge)})
+	for _, edge := range histogram {
+		shares = append(shares, analysis.EdgeShare{Edge: seconds(edge), Share: latency{Shape: s.Shape, slowness: 1}.over(edge)})
 	}
 	picked := analysis.Edges(shares, limit)
 	edges := []float64{}

@@ -53,7 +53,7 @@ func run(ctx context.Context, runs int, results, page string) error {
 	fmt.Fprintf(&out, "\n## Bars\n\n%s", simulation.BarTable(cells))
 	fmt.Fprint(&out, "\n## The gate without one of its pieces\n")
 	for _, ablation := range simulation.Ablations() {
-		played, err := simulation.Play(ctx, ablation.Scenarios, ablation.Rules, runs)
+		played, err := simulation.Play(ctx, ablation.Scenarios, ablation.Rules, simulation.Runs{Count: runs})
 		if err != nil {
 			return err
 		}
@@ -79,11 +79,11 @@ func run(ctx context.Context, runs int, results, page string) error {
 
 // table plays all columns.
 func table(ctx context.Context, scenarios []simulation.Scenario, runs int) ([]simulation.Cell, error) {
-	cells, err := simulation.Play(ctx, scenarios, simulation.Columns(), runs)
+	cells, err := simulation.Play(ctx, scenarios, simulation.Columns(), simulation.Runs{Count: runs})
 	if err != nil {
 		return nil, err
 	}
-	live, err := simulation.Play(ctx, scenarios, []simulation.Rule{simulation.Live()}, max(1, runs/4))
+	live, err := simulation.Play(ctx, scenarios, []simulation.Rule{simulation.Live()}, simulation.Runs{Count: max(1, runs/4)})
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,7 @@ func newRoot(dial dialer) *cobra.Command {
 		newWait(dial),
 		newController(),
 		newMesh(),
+		newSimulate(),
 		newVersion(),
 	)
 	for _, what := range asks() {

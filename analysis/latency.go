@@ -22,12 +22,12 @@ func LatencyEdge(limit time.Duration) time.Duration {
 
 // LatencyEdges are those of response_latency_ms, the proxies' histogram, and are Linkerd's.
 func LatencyEdges() []time.Duration {
-	edges := []time.Duration{
+	var edges []time.Duration
+	for _, milliseconds := range []int64{
 		1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500,
 		1_000, 2_000, 3_000, 4_000, 5_000, 10_000, 20_000, 30_000, 40_000, 50_000,
-	}
-	for i := range edges {
-		edges[i] *= time.Millisecond
+	} {
+		edges = append(edges, time.Duration(milliseconds)*time.Millisecond)
 	}
 	return edges
 }

@@ -78,20 +78,28 @@ func (o *planOptions) plan(in io.Reader) (plan simulation.Plan, notes []string, 
 			return plan, nil, fmt.Errorf("--steps %s: %w", o.steps, err)
 		}
 	}
-	if objectives := &plan.Config.Objectives; o.file == "" || o.changed("gate-success-rate") {
-		objectives.SuccessRate = o.successRate
-	}
-	if objectives := &plan.Config.Objectives; o.file == "" || o.changed("gate-latency-p99") {
-		objectives.LatencyLimit = o.latency
-	}
-	if rate := plan.Config.Objectives.SuccessRate; !(rate > 0 && rate < 100) {
-		return plan, nil, fmt.Errorf("--gate-success-rate %v: write a percentage above 0 and below 100, such as 99.9", rate)
-	}
-	if limit := plan.Config.Objectives.LatencyLimit; analysis.LatencyEdge(limit) == 0 {
-		return plan, nil, fmt.Errorf("--gate-latency-p99 %v: write at least 1ms, the lowest edge of the histogram", limit)
+	if err := o.objectives(&plan.Config.Objectives); err != nil {
+		return plan, nil, err
 	}
 	plan.Config.Steps = len(plan.Steps)
 	return plan, notes, plan.Validate()
+}
+
+// objectives that flags replace.
+func (o *planOptions) objectives(objectives *analysis.Objectives) error {
+	if o.file == "" || o.changed("gate-success-rate") {
+		objectives.SuccessRate = o.successRate
+	}
+	if o.file == "" || o.changed("gate-latency-p99") {
+		objectives.LatencyLimit = o.latency
+	}
+	if rate := objectives.SuccessRate; !(rate > 0 && rate < 100) {
+		return fmt.Errorf("--gate-success-rate %v: write a percentage above 0 and below 100, such as 99.9", rate)
+	}
+	if limit := objectives.LatencyLimit; analysis.LatencyEdge(limit) == 0 {
+		return fmt.Errorf("--gate-latency-p99 %v: write at least 1ms, the lowest edge of the histogram", limit)
+	}
+	return nil
 }
 
 // parseSteps reads "5:1m,25:2m".

@@ -95,7 +95,7 @@ func (o *simulateOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	}
 	report := newForecast(plan, cells)
 	notes = append(notes, o.broken(plan.Config.Objectives)...)
-	report.Notes, report.Service, report.Runs, report.Seed = notes, o.serviceOptions.describe(), o.runs, o.seed
+	report.Notes, report.Service, report.Runs, report.Seed = notes, o.describe(), o.runs, o.seed
 	report.Metrics = fmt.Sprintf("scraped every %v from %s, judged every %v", o.scrape, o.counters(), o.interval)
 	if o.output == formatJSON {
 		return writeObject(out, formatJSON, report)
@@ -171,37 +171,27 @@ func (o *simulateOptions) canaries(service simulation.Scenario, plan simulation.
 func applyDefect(canary *simulation.Scenario, text string, plan simulation.Plan) error {
 	for part := range strings.SplitSeq(text, ",") {
 		key, value, _ := strings.Cut(part, "=")
-		number, err := strconv.ParseFloat(value, 64)
-		within := func(low, high float64) bool { return err == nil && number > low && number <= high }
+		var err error
 		switch key {
 		case "errors":
-			if !within(0, 100) {
-				return fmt.Errorf("errors=%s: write percentage points above 0 and at most 100, such as errors=5", value)
-			}
-			canary.AddErrors = number / 100
-		case "latency":
-			if !within(1, 1000) {
-				return fmt.Errorf("latency=%s: write a factor above 1 and at most 1000, such as latency=1.5", value)
-			}
-			canary.Slower = number
+			canary.AddErrors, err = percentage(key, value)
 		case "stall":
-			if !within(0, 100) {
-				return fmt.Errorf("stall=%s: write a percentage above 0 and at most 100, such as stall=2", value)
+			canary.Stall, err = percentage(key, value)
+		case "latency":
+			canary.Slower, err = strconv.ParseFloat(value, 64)
+			if err != nil || !(canary.Slower > 1 && canary.Slower <= 1000) {
+				err = fmt.Errorf("latency=%s: write a factor above 1 and at most 1000, such as latency=1.5", value)
 			}
-			canary.Stall = number / 100
 		case "step":
-			if !within(0, float64(len(plan.Steps))) || number != math.Trunc(number) {
-				return fmt.Errorf("step=%s: write a number from 1 to %d, the plan's steps with a weight", value, len(plan.Steps))
-			}
-			canary.OnsetWeight = 100 * plan.Steps[int(number)-1].Weight
+			canary.OnsetWeight, err = weightOf(value, plan)
+			canary.OnsetWeight *= 100
 		case "after":
-			after, err := time.ParseDuration(value)
-			if err != nil || after < 0 {
-				return fmt.Errorf("after=%s: write a duration such as after=150s", value)
-			}
-			canary.Onset = after.Seconds()
+			canary.Onset, err = onset(value)
 		default:
-			return fmt.Errorf("%q is no part of a defect; write errors=, latency=, stall=, step= or after=", part)
+			err = fmt.Errorf("%q is no part of a defect; write errors=, latency=, stall=, step= or after=", part)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if canary.AddErrors == 0 && canary.Slower == 0 && canary.Stall == 0 {

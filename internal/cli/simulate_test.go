@@ -65,7 +65,7 @@ func TestSimulateRefuses(t *testing.T) {
 		"unfinished":       {[]string{"--steps=5:1m"}, "--steps 5:1m: the last step must have weight 100; append"},
 		"no defect":        {[]string{"--defect=step=2"}, "--defect step=2: nothing is wrong with this canary"},
 		"unknown defect":   {[]string{"--defect=heat=2"}, `--defect heat=2: "heat=2" is no part of a defect`},
-		"defect of errors": {[]string{"--defect=errors=x"}, "--defect errors=x: errors=x: write percentage points"},
+		"defect of errors": {[]string{"--defect=errors=x"}, "--defect errors=x: errors=x: write a percentage"},
 		"defect's step":    {[]string{"--defect=errors=1,step=5"}, "step=5: write a number from 1 to 4"},
 		"defect's time":    {[]string{"--defect=errors=1,after=soon"}, "after=soon: write a duration"},
 		"faster":           {[]string{"--defect=latency=0.5"}, "latency=0.5: write a factor above 1"},

@@ -35,6 +35,8 @@ type Options struct {
 	Concurrency int
 	// Seal signs the heads of runs' records; without one they are chained and not signed.
 	Seal *Seal
+	// Metrics are counted when there are some.
+	Metrics *Metrics
 	// HoldWebhook serves the hold at HoldPath, for clusters without MutatingAdmissionPolicy.
 	HoldWebhook bool
 }
@@ -63,6 +65,7 @@ type Reconciler struct {
 	recorder events.EventRecorder
 	interval time.Duration
 	seal     *Seal
+	metrics  *Metrics
 }
 
 // NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
@@ -83,7 +86,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
-		seal:     options.Seal,
+		seal:     options.Seal, metrics: options.Metrics,
 	}, nil
 }
 
@@ -106,6 +109,9 @@ func Register(mgr manager.Manager, options Options) error {
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
 	canary := &v1alpha1.Canary{}
 	if err := r.reader.Get(ctx, request.NamespacedName, canary); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.metrics.forget(request.NamespacedName)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	seen, err := r.observer.observe(ctx, canary)
@@ -114,6 +120,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 	now := r.clock.Now()
 	seen.Gate = r.gateway.look(ctx, seen, now)
+	r.metrics.looked(seen.Gate, r.clock.Since(now))
 	decision := Plan(canary, seen.Observed, now)
 	if decision.Standing.Reason == "" {
 		return ctrl.Result{}, fmt.Errorf("plan phase %s: nothing was decided", canary.Status.Phase)
@@ -125,7 +132,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
-	announce(r.recorder, canary, append(decision.Events, hands.events...))
+	told := append(decision.Events, hands.events...)
+	announce(r.recorder, canary, told)
+	r.metrics.tell(told)
+	r.metrics.ended(canary, decision.Effects, hands.run)
+	r.metrics.observe(canary)
 	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
 }
 

@@ -107,12 +107,15 @@ func (p *planner) stoodFor(reason string) bool {
 // announce tells people what was decided and done.
 func announce(recorder events.EventRecorder, canary *v1alpha1.Canary, list []Event) {
 	for _, event := range list {
-		kind := corev1.EventTypeNormal
-		if event.Warning {
-			kind = corev1.EventTypeWarning
-		}
-		recorder.Eventf(canary, nil, kind, event.Reason, "Rollout", "%s", shortened(event.Message))
+		recorder.Eventf(canary, nil, eventType(event), event.Reason, "Rollout", "%s", shortened(event.Message))
 	}
+}
+
+func eventType(event Event) string {
+	if event.Warning {
+		return corev1.EventTypeWarning
+	}
+	return corev1.EventTypeNormal
 }
 
 // shortened cuts a text to what an event takes, between characters.

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/analysis/prometheus"
@@ -82,11 +83,16 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	counted, err := rollout.NewMetrics(metrics.Registry)
+	if err != nil {
+		return err
+	}
 	err = rollout.Register(made, rollout.Options{
 		Interval:    o.interval,
 		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return source, nil },
 		HoldWebhook: o.hold == "webhook",
 		Seal:        seal,
+		Metrics:     counted,
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ func (p *planner) held() {
 		p.waitForProxies()
 	case !p.seen.Split.Acknowledged:
 		p.waitForProxies()
+	case !p.agreed(v1alpha1.WebhookConfirmRollout, "begin"):
 	default:
 		p.emptyStrangers()
 		p.enter(v1alpha1.PhaseScaling, "all traffic is pinned to stable")
@@ -68,6 +69,7 @@ func (p *planner) scaling() {
 	case stop != nil:
 		p.status.PhaseStartedAt = stamp(p.now) // what the brake takes is not the pods' fault
 		p.stop(stop, "the canary's pods are ready")
+	case !p.mayShift():
 	default:
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %s", canary.Ready, p.weightText(p.weight())))
 	}
@@ -144,6 +146,7 @@ func (p *planner) holding() {
 	case p.hurried():
 		p.leaveStep("people asked for promotion")
 		p.requested(actionPromote, v1alpha1.AnnotationPromote)
+	case !p.tested():
 	case p.canary.Spec.SkipAnalysis:
 		p.sitOut()
 	default:

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/rollout/hook"
 )
 
 // Options of the controller.
@@ -37,6 +38,8 @@ type Options struct {
 	Seal *Seal
 	// Metrics are counted when there are some.
 	Metrics *Metrics
+	// Hooks calls webhooks; Canaries that have some stand still without it.
+	Hooks *hook.Runner
 	// HoldWebhook serves the hold at HoldPath, for clusters without MutatingAdmissionPolicy.
 	HoldWebhook bool
 }
@@ -66,6 +69,7 @@ type Reconciler struct {
 	interval time.Duration
 	seal     *Seal
 	metrics  *Metrics
+	hooks    *hook.Runner
 }
 
 // NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
@@ -86,7 +90,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
-		seal:     options.Seal, metrics: options.Metrics,
+		seal:     options.Seal, metrics: options.Metrics, hooks: options.Hooks,
 	}, nil
 }
 
@@ -98,6 +102,11 @@ func Register(mgr manager.Manager, options Options) error {
 	reconciler, err := NewReconciler(mgr.GetClient(), mgr.GetAPIReader(), options)
 	if err != nil {
 		return err
+	}
+	if options.Hooks != nil {
+		if err := mgr.Add(options.Hooks); err != nil {
+			return fmt.Errorf("add the webhooks' runner: %w", err)
+		}
 	}
 	if options.HoldWebhook {
 		mgr.GetWebhookServer().Register(HoldPath, HoldHandler(mgr.GetScheme()))
@@ -111,6 +120,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.reader.Get(ctx, request.NamespacedName, canary); err != nil {
 		if apierrors.IsNotFound(err) {
 			r.metrics.forget(request.NamespacedName)
+			r.hooks.Forget(request.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -121,11 +131,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	now := r.clock.Now()
 	seen.Gate = r.gateway.look(ctx, seen, now)
 	r.metrics.looked(seen.Gate, r.clock.Since(now))
+	seen.Hooks = r.hooks.Answers(request.NamespacedName, canary.Status.Run)
 	decision := Plan(canary, seen.Observed, now)
 	if decision.Standing.Reason == "" {
 		return ctrl.Result{}, fmt.Errorf("plan phase %s: nothing was decided", canary.Status.Phase)
 	}
-	hands := &hands{client: r.client, seal: r.seal, scene: seen}
+	hands := &hands{client: r.client, reader: r.reader, seal: r.seal, hooks: r.hooks, scene: seen}
 	if failed := hands.carryOut(ctx, decision.Effects); failed != nil {
 		return r.afterFailure(ctx, canary, failed)
 	}

@@ -77,6 +77,20 @@ type (
 	// DeleteRun removes the record of a run that ended long ago.
 	DeleteRun struct{ Name string }
 
+	// AskHook asks a webhook, outside of this look; its answer is observed later.
+	AskHook struct {
+		Webhook  v1alpha1.Webhook
+		Key, Run string
+		Attempt  int32
+		Message  HookMessage
+	}
+	// TellHook tells a webhook that nobody waits for.
+	TellHook struct {
+		Webhook  v1alpha1.Webhook
+		Key, Run string
+		Message  HookMessage
+	}
+
 	// WriteSplit shares the traffic between two revisions: the canary gets CanaryWeight out of
 	// TotalWeight, stable the rest, and the canary what else the routing says.
 	WriteSplit struct {
@@ -136,6 +150,8 @@ func (ForgetTarget) effect()   {}
 func (CreateRun) effect()      {}
 func (RecordRun) effect()      {}
 func (DeleteRun) effect()      {}
+func (AskHook) effect()        {}
+func (TellHook) effect()       {}
 func (WriteSplit) effect()     {}
 func (DeleteSplit) effect()    {}
 func (CreateSet) effect()      {}

@@ -10,13 +10,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/rollout/hook"
 )
 
 // hands carry effects out on the objects of one scene. Objects are brought up to date by each write,
 // so that a second effect on the same object in the same pass is fenced by the first one's result.
 type hands struct {
 	client client.Client
+	reader client.Reader
 	seal   *Seal
+	hooks  *hook.Runner
 	*scene
 	// events that came of the writes themselves.
 	events []Event
@@ -50,6 +53,10 @@ func (h *hands) one(ctx context.Context, effect Effect) error {
 		return h.recordRun(ctx, e)
 	case DeleteRun:
 		return h.deleteRun(ctx, e)
+	case AskHook:
+		return h.askHook(ctx, e)
+	case TellHook:
+		return h.tellHook(ctx, e)
 	case WriteSplit:
 		return h.writeSplit(ctx, e)
 	case DeleteSplit:

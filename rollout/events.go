@@ -55,6 +55,7 @@ func standings() map[string]bool {
 		v1alpha1.ReasonInvalidSpec:        true,
 		v1alpha1.ReasonInconclusive:       true,
 		v1alpha1.ReasonDeadlinePassed:     true,
+		v1alpha1.ReasonWebhookRefused:     true,
 		v1alpha1.ReasonSuspended:          false,
 		v1alpha1.ReasonScaledToZero:       false,
 		v1alpha1.ReasonPausedByPerson:     false,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/rollout/hook"
 )
 
 // Observed is what one look at the cluster saw of a Canary's surroundings. It is plain data: plan
@@ -28,6 +29,8 @@ type Observed struct {
 	Runs []v1alpha1.CanaryRun
 	// Gate is the look at the metrics; nil when no gate was due.
 	Gate *GateLook
+	// Hooks are the webhooks' answers in the current run, by question.
+	Hooks map[string]hook.Answer
 	// Source is where the target's template came from; nil when nobody says so or none was needed.
 	Source *v1alpha1.RunSource
 	// Dependencies are the Canaries of spec.dependsOn, in its order, and Circle the names of those that

@@ -33,6 +33,8 @@ type planner struct {
 	run      *v1alpha1.CanaryRun
 	decision Decision
 	record   RecordRun
+	// answers of webhooks go into the record with the next transition.
+	answers []v1alpha1.RunHook
 	// transition is why the phase was entered.
 	transition string
 	// measurement goes into the next entry of the record.
@@ -117,6 +119,7 @@ func (p *planner) conclude() Decision {
 		p.do(p.record)
 	}
 	p.tell()
+	p.tellHooks()
 	p.status.ObservedGeneration = p.canary.Generation
 	if p.seen.Target != nil {
 		p.status.ObservedWorkloadGeneration = p.seen.Target.Generation
@@ -174,6 +177,7 @@ func (p *planner) do(effects ...Effect) {
 
 // enter moves to a phase, at once looked at again.
 func (p *planner) enter(phase v1alpha1.Phase, message string) {
+	p.noteAnswers()
 	p.status.Phase = phase
 	p.status.PhaseStartedAt = stamp(p.now)
 	p.append(message, true)

@@ -37,8 +37,12 @@ func (p *planner) interrupted() bool {
 	case !p.targetIs(canary, canaryKnown):
 		p.rollBack(v1alpha1.OutcomeCancelled, "the workload has a newer template")
 	default:
-		p.notePause()
-		return false
+		why := p.recalled()
+		if why == "" {
+			p.notePause()
+			return false
+		}
+		p.rollBack(v1alpha1.OutcomeRolledBack, why)
 	}
 	return true
 }

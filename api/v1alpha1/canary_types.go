@@ -109,6 +109,13 @@ type CanarySpec struct {
 	// +optional
 	Drain *metav1.Duration `json:"drain,omitempty"`
 
+	// webhooks are asked or told at certain moments of a run.
+	// +kubebuilder:validation:MaxItems=20
+	// +listType=map
+	// +listMapKey=name
+	// +optional
+	Webhooks []Webhook `json:"webhooks,omitempty"`
+
 	// history bounds the records of runs that are kept.
 	// +optional
 	History *History `json:"history,omitempty"`

@@ -45,6 +45,8 @@ const (
 	ReasonPromoted            = "Promoted"            // event: the canary is stable now
 	ReasonRunStarted          = "RunStarted"          // event: a run began
 	ReasonWriteFailed         = "WriteFailed"         // Reconciling: a request to the API server failed and is repeated
+	ReasonWaitingForWebhook   = "WaitingForWebhook"   // Reconciling: a webhook has not agreed yet
+	ReasonWebhookRefused      = "WebhookRefused"      // Reconciling: a webhook cannot be called until somebody mends it
 	ReasonRecorded            = "Recorded"            // event: a run ended; the head of its record, to compare with later
 	ReasonRecordNotSigned     = "RecordNotSigned"     // event: somebody else has changed a run's record
 	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline

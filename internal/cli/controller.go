@@ -6,12 +6,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -22,6 +25,7 @@ import (
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/rollout"
+	"github.com/sluice-mesh/sluice/rollout/hook"
 )
 
 const (
@@ -38,6 +42,7 @@ type controllerOptions struct {
 	prometheusAddress string
 	interval          time.Duration
 	hold              string
+	allowedAddresses  []string
 }
 
 func newController() *cobra.Command {
@@ -55,7 +60,24 @@ func newController() *cobra.Command {
 	flags.StringVar(&options.prometheusAddress, "prometheus-address", "http://prometheus.monitoring.svc:9090", "where the gates' metrics are read")
 	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is judged")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
+	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks and notifiers may call although they are loopback, link-local or the API server's")
 	return command
+}
+
+// rules say where webhooks and notifiers may lead.
+func (o *controllerOptions) rules() (hook.Rules, error) {
+	var rules hook.Rules
+	for _, text := range o.allowedAddresses {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return rules, fmt.Errorf("--allow-hook-addresses %s: write a CIDR such as 10.0.0.0/8: %w", text, err)
+		}
+		rules.Allowed = append(rules.Allowed, prefix)
+	}
+	if address, err := netip.ParseAddr(os.Getenv("KUBERNETES_SERVICE_HOST")); err == nil {
+		rules.Refused = append(rules.Refused, address)
+	}
+	return rules, nil
 }
 
 func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
@@ -67,6 +89,10 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("--prometheus-address: %w", err)
 	}
 	defer source.Close()
+	rules, err := o.rules()
+	if err != nil {
+		return err
+	}
 	logger, err := o.logger(out)
 	if err != nil {
 		return err
@@ -93,6 +119,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		HoldWebhook: o.hold == "webhook",
 		Seal:        seal,
 		Metrics:     counted,
+		Hooks:       hook.NewRunner(&hook.Sender{Rules: rules, Now: time.Now}, clock.RealClock{}),
 	})
 	if err != nil {
 		return err

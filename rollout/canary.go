@@ -70,6 +70,9 @@ func (p *planner) scaling() {
 		p.status.PhaseStartedAt = stamp(p.now) // what the brake takes is not the pods' fault
 		p.stop(stop, "the canary's pods are ready")
 	case !p.mayShift():
+		if p.status.Phase == v1alpha1.PhaseScaling {
+			p.status.PhaseStartedAt = stamp(p.now) // what webhooks take is not the pods' fault
+		}
 	default:
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %s", canary.Ready, p.weightText(p.weight())))
 	}

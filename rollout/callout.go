@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -45,6 +46,12 @@ func (h *hands) tellHook(ctx context.Context, e TellHook) error {
 	call, err := e.Message.call(&e.Webhook, e.Key, e.Run)
 	if err != nil {
 		return err
+	}
+	log := ctrl.LoggerFrom(ctx)
+	call.Done = func(failed error) {
+		if failed != nil {
+			log.Info("a webhook was not told", "webhook", e.Webhook.Name, "type", e.Webhook.Type, "run", e.Run, "why", failed.Error())
+		}
 	}
 	err = errors.New("this controller was made without webhooks")
 	if h.hooks != nil {

@@ -8,37 +8,40 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// census counts the Canaries of each namespace and remembers their targets, which are no longer known
-// when a Canary is gone.
+// census counts the Canaries of each namespace and remembers what the metrics last said of each, so
+// that series which no longer hold can be taken away.
 type census struct {
 	lock    sync.Mutex
-	targets map[types.NamespacedName]string
+	entries map[types.NamespacedName]entry
 	counts  map[string]int
 }
 
+// entry is what of a Canary is in labels.
+type entry struct{ target, phase, verdict string }
+
 func newCensus() *census {
-	return &census{targets: map[types.NamespacedName]string{}, counts: map[string]int{}}
+	return &census{entries: map[types.NamespacedName]entry{}, counts: map[string]int{}}
 }
 
-func (c *census) add(namespace, name, target string) int {
+// put returns what was there before and how many Canaries the namespace has.
+func (c *census) put(canary types.NamespacedName, now entry) (before entry, count int) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	key := types.NamespacedName{Namespace: namespace, Name: name}
-	if _, known := c.targets[key]; !known {
-		c.counts[namespace]++
+	before, known := c.entries[canary]
+	if !known {
+		c.counts[canary.Namespace]++
 	}
-	c.targets[key] = target
-	return c.counts[namespace]
+	c.entries[canary] = now
+	return before, c.counts[canary.Namespace]
 }
 
-func (c *census) remove(namespace, name string) (string, int) {
+func (c *census) remove(canary types.NamespacedName) (before entry, left int) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	key := types.NamespacedName{Namespace: namespace, Name: name}
-	target, known := c.targets[key]
+	before, known := c.entries[canary]
 	if known {
-		delete(c.targets, key)
-		c.counts[namespace]--
+		delete(c.entries, canary)
+		c.counts[canary.Namespace]--
 	}
-	return target, c.counts[namespace]
+	return before, c.counts[canary.Namespace]
 }

@@ -5,6 +5,7 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,9 +66,9 @@ func (p *planner) agreed(kind v1alpha1.WebhookType, moment string) bool {
 }
 
 // consult looks at the answers of a type's webhooks and asks what must be asked. A way back is never
-// held up by anybody.
+// held up by anybody, and people who ask for promotion overrule webhooks.
 func (p *planner) consult(kind v1alpha1.WebhookType, moment string) (failed string, waiting *Event) {
-	if p.run == nil || p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.run == nil || p.returning() || p.hurried() {
 		return "", nil
 	}
 	for i := range p.canary.Spec.Webhooks {
@@ -145,12 +146,13 @@ func confirms(kind v1alpha1.WebhookType) bool {
 	return false
 }
 
-// mayShift: nobody objects to the next weight. People who asked for promotion overrule webhooks.
+// mayShift: nobody objects to more requests for the canary, be it by weight or by what they are.
 func (p *planner) mayShift() bool {
-	if p.weight() <= p.status.Weight || p.hurried() {
+	opens := p.status.Weight == 0 && p.routing().reaches()
+	if p.weight() <= p.status.Weight && !opens {
 		return true
 	}
-	first := p.status.Step == 0 && p.status.Weight == 0
+	first := p.status.Step <= 0 && p.status.Weight == 0
 	return (!first || p.agreed(v1alpha1.WebhookPreRollout, "begin")) &&
 		p.agreed(v1alpha1.WebhookConfirmTrafficIncrease, p.stepMoment())
 }
@@ -174,10 +176,9 @@ func (p *planner) tested() bool {
 
 // recalled: a webhook asks for the traffic to be taken back.
 func (p *planner) recalled() string {
-	if p.run.Spec.Kind == v1alpha1.RunReturn {
+	if p.returning() {
 		return ""
 	}
-	before := len(p.decision.Effects)
 	for i := range p.canary.Spec.Webhooks {
 		webhook := &p.canary.Spec.Webhooks[i]
 		if webhook.Type != v1alpha1.WebhookRollback {
@@ -186,32 +187,23 @@ func (p *planner) recalled() string {
 		key := p.hookKey(webhook, "run")
 		answer, asked := p.seen.Hooks[key]
 		if asked && !answer.Pending && answer.Good() {
-			p.decision.Effects = p.decision.Effects[:before]
 			p.answers = append(p.answers, v1alpha1.RunHook{Name: webhook.Name, Type: string(webhook.Type), Attempt: answer.Attempt, Code: int32(answer.Code)})
 			return fmt.Sprintf("webhook %s asks for a rollback", webhook.Name)
 		}
 		if again(webhook, answer, asked, p.now) {
 			p.ask(webhook, key, answer.Attempt+1)
 		}
-		p.lookAgain()
+		p.soon()
 	}
 	return ""
 }
 
 // ask adds the effect that asks a webhook, once in a decision.
 func (p *planner) ask(webhook *v1alpha1.Webhook, key string, attempt int32) {
-	for _, effect := range p.decision.Effects {
-		if e, ok := effect.(AskHook); ok && e.Key == key {
-			return
-		}
+	if slices.ContainsFunc(p.asks, func(asked AskHook) bool { return asked.Key == key }) {
+		return
 	}
-	p.do(AskHook{Webhook: *webhook, Key: key, Run: p.status.Run, Attempt: attempt, Message: p.hookMessage(webhook)})
-}
-
-func (p *planner) lookAgain() {
-	if p.decision.Next == WhenChanged {
-		p.decision.Next = NextInterval
-	}
+	p.asks = append(p.asks, AskHook{Webhook: *webhook, Key: key, Run: p.status.Run, Attempt: attempt, Message: p.hookMessage(webhook)})
 }
 
 // tellHooks tells those who only listen: of each event, and of the end of the run.

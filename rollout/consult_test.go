@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -203,5 +204,63 @@ func TestReturnAsksNobody(t *testing.T) {
 	asked, _ := w.play(100, always(403))
 	require.Empty(t, asked)
 	require.Equal(t, v1alpha1.RunReturn, w.seen.Runs[0].Spec.Kind)
+	require.Equal(t, v1alpha1.OutcomePromoted, w.seen.Runs[0].Record.Outcome)
+}
+
+// No webhook stops a rollback: questions come after the writes that take the traffic back, and are not
+// asked any more.
+func TestWebhooksDoNotDelayRollback(t *testing.T) {
+	w := at(t, v1alpha1.PhaseHolding)
+	w.canary.Spec.Webhooks = []v1alpha1.Webhook{
+		{Name: "alarm", Type: v1alpha1.WebhookRollback, URL: "https://alarm.example"},
+		{Name: "load", Type: v1alpha1.WebhookRollout, URL: "https://load.example"},
+	}
+	w.seen.Gate = judged(analysis.VerdictWait)
+	effects := Plan(&w.canary, w.observe(), w.now).Effects
+	require.IsType(t, AskHook{}, effects[len(effects)-1])
+	require.IsType(t, AskHook{}, effects[len(effects)-2])
+	w.seen.Gate = judged(analysis.VerdictFail)
+	decision := Plan(&w.canary, w.observe(), w.now)
+	require.Equal(t, v1alpha1.PhaseRollingBack, decision.Status.Phase)
+	require.Empty(t, asks(decision))
+}
+
+// Requests that match reach the canary without any weight: webhooks are asked before all the same.
+func TestWebhooksBeforeMatches(t *testing.T) {
+	for _, kind := range []v1alpha1.WebhookType{v1alpha1.WebhookPreRollout, v1alpha1.WebhookConfirmTrafficIncrease} {
+		w := hooked(t, kind)
+		w.canary.Spec.Steps = []v1alpha1.Step{
+			{Matches: []v1alpha1.RequestMatch{{Method: "GET"}}}, {Weight: 100},
+		}
+		asked, _ := w.play(30, always(refused))
+		require.NotEmpty(t, asked)
+		require.Equal(t, v1alpha1.PhaseScaling, w.canary.Status.Phase)
+		require.False(t, w.seen.Split.reaches())
+	}
+}
+
+// People who ask for promotion overrule webhooks; only a rollback is still heard.
+func TestPromoteOverrulesWebhooks(t *testing.T) {
+	for _, kind := range []v1alpha1.WebhookType{
+		v1alpha1.WebhookConfirmRollout, v1alpha1.WebhookPreRollout, v1alpha1.WebhookRollout,
+		v1alpha1.WebhookConfirmTrafficIncrease, v1alpha1.WebhookConfirmPromotion,
+	} {
+		w := hooked(t, kind)
+		w.play(5, always(refused))
+		w.canary.Annotations = map[string]string{v1alpha1.AnnotationPromote: w.canary.Status.Run}
+		w.play(60, always(refused))
+		require.Equal(t, v1alpha1.OutcomePromoted, w.seen.Runs[0].Record.Outcome, kind)
+	}
+}
+
+// spec.onInconclusive: promote ends the wait for a verdict, not that for webhooks.
+func TestInconclusiveAsksWebhooks(t *testing.T) {
+	w := hooked(t, v1alpha1.WebhookConfirmPromotion)
+	w.canary.Spec.OnInconclusive = v1alpha1.InconclusivePromote
+	w.canary.Spec.MaxHold = &metav1.Duration{Duration: time.Second}
+	w.seen.Gate = judged(analysis.VerdictWait)
+	w.play(600, always(403))
+	require.Equal(t, v1alpha1.PhaseHolding, w.canary.Status.Phase)
+	w.play(60, always(200))
 	require.Equal(t, v1alpha1.OutcomePromoted, w.seen.Runs[0].Record.Outcome)
 }

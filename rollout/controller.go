@@ -148,6 +148,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.metrics.tell(told)
 	r.metrics.ended(canary, decision.Effects, hands.run)
 	r.metrics.observe(canary)
+	if phase := decision.Status.Phase; phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected {
+		r.hooks.Forget(request.NamespacedName) // nobody waits for an answer any more
+	}
 	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
 }
 

@@ -81,7 +81,9 @@ func (p *planner) inconclusive(judgement analysis.Judgement) bool {
 	case v1alpha1.InconclusiveRollback:
 		p.rollBack(v1alpha1.OutcomeRolledBack, message)
 	case v1alpha1.InconclusivePromote:
-		p.leaveStep(message)
+		if p.mayLeave() {
+			p.leaveStep(message)
+		}
 	case v1alpha1.InconclusiveHold, "":
 		p.wait(v1alpha1.ReasonInconclusive, message)
 	default:

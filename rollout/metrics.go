@@ -78,7 +78,13 @@ func (m *Metrics) observe(canary *v1alpha1.Canary) {
 		return
 	}
 	namespace, name, status := canary.Namespace, canary.Name, &canary.Status
-	m.clear(namespace, name)
+	verdict := ""
+	if status.Verdict != nil && status.Phase != v1alpha1.PhaseStable {
+		verdict = status.Verdict.Verdict
+	}
+	shown := entry{target: canary.Spec.TargetRef.Name, phase: string(status.Phase), verdict: verdict}
+	before, count := m.canaries.put(types.NamespacedName{Namespace: namespace, Name: name}, shown)
+	m.outdated(namespace, name, before, shown)
 	m.phase.WithLabelValues(namespace, name, string(status.Phase)).Set(1)
 	if status.PhaseStartedAt != nil {
 		m.phaseStarted.WithLabelValues(namespace, name).Set(float64(status.PhaseStartedAt.Unix()))
@@ -86,14 +92,14 @@ func (m *Metrics) observe(canary *v1alpha1.Canary) {
 	share := percentOf(status.Weight, status.TotalWeight)
 	m.weight.WithLabelValues(namespace, name).Set(share)
 	m.step.WithLabelValues(namespace, name).Set(float64(stepIndex(status)))
-	if status.Verdict != nil && status.Phase != v1alpha1.PhaseStable {
-		m.verdict.WithLabelValues(namespace, name, status.Verdict.Verdict).Set(1)
+	if verdict != "" {
+		m.verdict.WithLabelValues(namespace, name, verdict).Set(1)
 	}
-	target := canary.Spec.TargetRef.Name
+	target := shown.target
 	m.flaggerStatus.WithLabelValues(target, namespace).Set(flaggerStatus(status.Phase))
 	m.flaggerWeight.WithLabelValues(target, namespace).Set(share)
 	m.flaggerWeight.WithLabelValues(target+"-primary", namespace).Set(100 - share)
-	m.flaggerTotal.WithLabelValues(namespace).Set(float64(m.canaries.add(namespace, name, target)))
+	m.flaggerTotal.WithLabelValues(namespace).Set(float64(count))
 }
 
 // forget takes away the series of a Canary that is gone.
@@ -101,28 +107,35 @@ func (m *Metrics) forget(canary types.NamespacedName) {
 	if m == nil {
 		return
 	}
-	target, left := m.canaries.remove(canary.Namespace, canary.Name)
-	m.clear(canary.Namespace, canary.Name)
-	labels := prometheus.Labels{"namespace": canary.Namespace, "name": canary.Name}
-	m.weight.DeletePartialMatch(labels)
-	m.step.DeletePartialMatch(labels)
-	m.runs.DeletePartialMatch(labels)
-	for _, flagger := range []interface {
-		DeletePartialMatch(labels prometheus.Labels) int
-	}{m.flaggerStatus, m.flaggerSuccesses, m.flaggerFailures, m.flaggerDuration} {
-		flagger.DeletePartialMatch(prometheus.Labels{"namespace": canary.Namespace, "name": target})
+	before, left := m.canaries.remove(canary)
+	if before == (entry{}) {
+		return
 	}
-	m.flaggerWeight.DeleteLabelValues(target, canary.Namespace)
-	m.flaggerWeight.DeleteLabelValues(target+"-primary", canary.Namespace)
+	m.outdated(canary.Namespace, canary.Name, before, entry{})
+	m.phaseStarted.DeleteLabelValues(canary.Namespace, canary.Name)
+	m.weight.DeleteLabelValues(canary.Namespace, canary.Name)
+	m.step.DeleteLabelValues(canary.Namespace, canary.Name)
+	m.runs.DeletePartialMatch(prometheus.Labels{"namespace": canary.Namespace, "name": canary.Name})
 	m.flaggerTotal.WithLabelValues(canary.Namespace).Set(float64(left))
 }
 
-// clear takes away the series whose labels change with the status.
-func (m *Metrics) clear(namespace, name string) {
-	labels := prometheus.Labels{"namespace": namespace, "name": name}
-	m.phase.DeletePartialMatch(labels)
-	m.phaseStarted.DeletePartialMatch(labels)
-	m.verdict.DeletePartialMatch(labels)
+// outdated takes away the series that say what is no longer so.
+func (m *Metrics) outdated(namespace, name string, before, now entry) {
+	if before.phase != now.phase {
+		m.phase.DeleteLabelValues(namespace, name, before.phase)
+	}
+	if before.verdict != now.verdict {
+		m.verdict.DeleteLabelValues(namespace, name, before.verdict)
+	}
+	if before.target == now.target {
+		return
+	}
+	m.flaggerStatus.DeleteLabelValues(before.target, namespace)
+	m.flaggerDuration.DeleteLabelValues(before.target, namespace)
+	m.flaggerWeight.DeleteLabelValues(before.target, namespace)
+	m.flaggerWeight.DeleteLabelValues(before.target+"-primary", namespace)
+	m.flaggerSuccesses.DeleteLabelValues(before.target, namespace, "canary", "completed")
+	m.flaggerFailures.DeleteLabelValues(before.target, namespace, "canary", "completed")
 }
 
 // tell counts the events that were told.
@@ -135,14 +148,14 @@ func (m *Metrics) tell(events []Event) {
 	}
 }
 
-// ended counts the runs that a decision has ended.
+// ended counts the runs that a decision has ended, not those whose record was closed before.
 func (m *Metrics) ended(canary *v1alpha1.Canary, effects []Effect, run func(string) *v1alpha1.CanaryRun) {
 	if m == nil {
 		return
 	}
 	for _, effect := range effects {
 		e, ok := effect.(RecordRun)
-		if !ok || e.Ended == nil || run(e.Run) == nil {
+		if !ok || e.Ended == nil || run(e.Run) == nil || !run(e.Run).Record.EndedAt.Equal(stamp(*e.Ended)) {
 			continue
 		}
 		outcome, took := run(e.Run).Record.Outcome, e.Ended.Sub(run(e.Run).CreationTimestamp.Time).Seconds()

@@ -33,7 +33,7 @@ func measured(t *testing.T) (*prometheus.Registry, *Metrics) {
 	ended := w.now
 	for _, outcome := range []v1alpha1.Outcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeRolledBack} {
 		run := &v1alpha1.CanaryRun{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(ended.Add(-time.Minute))}}
-		run.Record.Outcome = outcome
+		run.Record.Outcome, run.Record.EndedAt = outcome, stamp(ended)
 		metrics.ended(&w.canary, []Effect{RecordRun{Run: "app-1", Ended: &ended}}, func(string) *v1alpha1.CanaryRun { return run })
 	}
 	return registry, metrics

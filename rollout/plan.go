@@ -33,6 +33,9 @@ type planner struct {
 	run      *v1alpha1.CanaryRun
 	decision Decision
 	record   RecordRun
+	// asks are questions to webhooks. They come after all other effects: no webhook stops a rollback
+	// because it cannot be asked.
+	asks []AskHook
 	// answers of webhooks go into the record with the next transition.
 	answers []v1alpha1.RunHook
 	// transition is why the phase was entered.
@@ -119,6 +122,9 @@ func (p *planner) conclude() Decision {
 		p.do(p.record)
 	}
 	p.tell()
+	for _, ask := range p.asks {
+		p.do(ask)
+	}
 	p.tellHooks()
 	p.status.ObservedGeneration = p.canary.Generation
 	if p.seen.Target != nil {

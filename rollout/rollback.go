@@ -64,6 +64,7 @@ func (p *planner) bypassed() {
 
 // rollBack ends a run: its outcome is decided now, and the traffic leaves in the same breath.
 func (p *planner) rollBack(outcome v1alpha1.Outcome, why string) {
+	p.asks = nil
 	if p.seen.Split != nil && !p.pinned() {
 		p.writeSplit(0, Routing{})
 	}

@@ -73,7 +73,6 @@ const (
 
 // Keys of a webhook's Secret.
 const (
-	SecretKeyHMAC    = "hmac"
-	SecretKeyCA      = "ca.crt"
-	SecretKeyAddress = "address"
+	SecretKeyHMAC = "hmac"
+	SecretKeyCA   = "ca.crt"
 )

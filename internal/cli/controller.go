@@ -60,11 +60,11 @@ func newController() *cobra.Command {
 	flags.StringVar(&options.prometheusAddress, "prometheus-address", "http://prometheus.monitoring.svc:9090", "where the gates' metrics are read")
 	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is judged")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
-	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks and notifiers may call although they are loopback, link-local or the API server's")
+	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks may call although they are loopback, link-local or the API server's")
 	return command
 }
 
-// rules say where webhooks and notifiers may lead.
+// rules say where webhooks may lead.
 func (o *controllerOptions) rules() (hook.Rules, error) {
 	var rules hook.Rules
 	for _, text := range o.allowedAddresses {

@@ -18,8 +18,15 @@ type Rules struct {
 	Refused []netip.Addr
 }
 
-// metadata6 is where some clouds serve credentials over IPv6; over IPv4 that is link-local.
-const metadata6 = "fd00:ec2::254"
+// credentials says whether some cloud serves its machines' credentials at an address. Most do so at a
+// link-local one, which is refused anyway.
+func credentials(address netip.Addr) bool {
+	switch address.WithZone("").String() {
+	case "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192":
+		return true
+	}
+	return false
+}
 
 // check returns an error when an address must not be dialled.
 func (r Rules) check(address netip.Addr) error {
@@ -39,7 +46,7 @@ func (r Rules) check(address netip.Addr) error {
 		what = "multicast"
 	case address.IsUnspecified(), address.Is4() && address.As4()[0] == 0:
 		what = "not an address of anybody"
-	case address.WithZone("").String() == metadata6:
+	case credentials(address):
 		what = "the cloud's metadata server"
 	}
 	for _, refused := range r.Refused {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -101,6 +102,30 @@ func TestSendSaysLittle(t *testing.T) {
 	require.NotContains(t, err.Error(), "hidden")
 }
 
+// What answers other than HTTP is not shown to who may only write a Canary.
+func TestSendShowsNothingOfTheAnswer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprint(conn, "-ERR secret banner\r\n\r\n")
+			conn.Close()
+		}
+	}()
+	for _, scheme := range []string{"http://", "https://"} {
+		_, err := local().Send(t.Context(), request(scheme+listener.Addr().String()))
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	_, err = local().Send(t.Context(), request("http://hidden.invalid/"))
+	require.EqualError(t, err, "the name of the host was not resolved")
+}
+
 // Tenants must not reach the controller's own host, credentials of the cloud or the API server through
 // it (design review, finding 31), whatever name or form of address they write.
 func TestAddressesThatAreRefused(t *testing.T) {
@@ -114,6 +139,7 @@ func TestAddressesThatAreRefused(t *testing.T) {
 		"http://169.254.169.254/latest":     "link-local",
 		"http://[fe80::1]:1/":               "link-local",
 		"http://[fd00:ec2::254]/":           "metadata",
+		"http://100.100.100.200/latest":     "metadata",
 		"http://0.0.0.0:1/":                 "not an address",
 		"http://0.1.2.3:1/":                 "not an address",
 		"http://224.0.0.1:1/":               "link-local",
@@ -244,6 +270,44 @@ func TestRunnerGivesUp(t *testing.T) {
 	told.Done = func(err error) { done <- err }
 	require.NoError(t, runner.Tell(told))
 	require.EqualError(t, <-done, "the answer was 404")
+}
+
+// One namespace's receivers that never answer hold up nobody else's.
+func TestRunnerIsFair(t *testing.T) {
+	blocked := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-blocked }))
+	defer slow.Close()
+	defer close(blocked)
+	runner, _, url := start(t, clock.RealClock{}, 200)
+	full := error(nil)
+	for i := 0; full == nil; i++ {
+		stuck := call(slow.URL, fmt.Sprintf("stuck-%d", i))
+		stuck.Owner.Namespace, stuck.Timeout = "greedy", 5*time.Minute
+		full = runner.Ask(stuck, 1)
+		require.Less(t, i, 10_000)
+	}
+	require.ErrorIs(t, full, hook.ErrFull)
+	require.NoError(t, runner.Ask(call(url, "q"), 1))
+	require.True(t, answered(t, runner, "q").Good())
+}
+
+// What was forgotten makes room again, and an answer that comes too late is nobody's.
+func TestRunnerForgets(t *testing.T) {
+	runner := hook.NewRunner(local(), clock.RealClock{})
+	fill := func() (asked int) {
+		for runner.Ask(call("http://127.0.0.1:1", fmt.Sprintf("q-%d", asked)), 1) == nil {
+			asked++
+		}
+		return asked
+	}
+	first := fill()
+	require.Positive(t, first)
+	runner.Forget(owner())
+	require.Empty(t, runner.Answers(owner(), "app-1"))
+	require.Equal(t, first, fill())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, runner.Start(ctx))
 }
 
 func TestBackoff(t *testing.T) {

@@ -16,9 +16,15 @@ import (
 )
 
 const (
-	workers = 8
-	// maxKept bounds how many requests are known at once; more are refused and come again.
-	maxKept = 5000
+	workers = 32
+	// perNamespace bounds how many requests of a namespace are on their way: one tenant's slow
+	// receivers hold up nobody else's.
+	perNamespace = 8
+	// crowded is how long a request waits when that many are.
+	crowded = time.Second
+	// maxWaiting bounds how many requests of a namespace are to be sent; more are refused and come
+	// again.
+	maxWaiting = 1000
 )
 
 // Call is a request and whose it is.
@@ -53,7 +59,7 @@ type Answer struct {
 func (a Answer) Good() bool { return a.Code >= 200 && a.Code <= 299 }
 
 // ErrFull is returned when too many requests are waiting.
-var ErrFull = errors.New("too many webhook requests are waiting")
+var ErrFull = errors.New("too many webhook requests of this namespace are waiting")
 
 // Runner sends calls outside of reconciliations.
 type Runner struct {
@@ -63,6 +69,8 @@ type Runner struct {
 
 	lock  sync.Mutex
 	calls map[string]*kept
+	// waiting counts the calls that are pending, sending those that are on their way, by namespace.
+	waiting, sending map[string]int
 }
 
 type kept struct {
@@ -74,7 +82,7 @@ type kept struct {
 // NewRunner makes a Runner; Start lets it work.
 func NewRunner(sender *Sender, ticking clock.WithTicker) *Runner {
 	return &Runner{
-		sender: sender, clock: ticking, calls: map[string]*kept{},
+		sender: sender, clock: ticking, calls: map[string]*kept{}, waiting: map[string]int{}, sending: map[string]int{},
 		queue: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[string]{Clock: ticking}),
 	}
 }
@@ -107,22 +115,44 @@ func (r *Runner) put(call Call, attempt int32, told bool) error {
 	switch {
 	case known != nil && (known.answer.Pending || told):
 		return nil
-	case known == nil && len(r.calls) >= maxKept:
+	case r.waiting[call.Owner.Namespace] >= maxWaiting:
 		return ErrFull
 	}
-	r.calls[call.Key] = &kept{Call: call, told: told, answer: Answer{Pending: true, Attempt: attempt}}
+	r.keep(call.Key, &kept{Call: call, told: told, answer: Answer{Pending: true, Attempt: attempt}})
 	r.queue.Add(call.Key)
 	return nil
+}
+
+// keep puts a call in the place of what was known under its key; nil takes it away.
+func (r *Runner) keep(key string, call *kept) {
+	if before := r.calls[key]; before != nil && before.answer.Pending {
+		count(r.waiting, before.Owner.Namespace, -1)
+	}
+	if call == nil {
+		delete(r.calls, key)
+		return
+	}
+	r.calls[key] = call
+	if call.answer.Pending {
+		count(r.waiting, call.Owner.Namespace, 1)
+	}
+}
+
+// count forgets namespaces in which nothing is left.
+func count(counts map[string]int, namespace string, change int) {
+	if counts[namespace] += change; counts[namespace] == 0 {
+		delete(counts, namespace)
+	}
 }
 
 // Refuse notes that a call could not be sent.
 func (r *Runner) Refuse(call Call, why string) {
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	r.calls[call.Key] = &kept{Call: call, answer: Answer{Err: why, Refused: true, At: r.clock.Now()}}
+	r.keep(call.Key, &kept{Call: call, answer: Answer{Err: why, Refused: true, At: r.clock.Now()}})
 }
 
-// Forget drops what was asked for the sake of an object that is gone.
+// Forget drops what was asked for the sake of an object that is gone or has come to rest.
 func (r *Runner) Forget(owner types.NamespacedName) {
 	if r == nil {
 		return
@@ -131,7 +161,7 @@ func (r *Runner) Forget(owner types.NamespacedName) {
 	defer r.lock.Unlock()
 	for key, call := range r.calls {
 		if call.Owner == owner && !call.told {
-			delete(r.calls, key)
+			r.keep(key, nil)
 		}
 	}
 }
@@ -148,7 +178,7 @@ func (r *Runner) Answers(owner types.NamespacedName, run string) map[string]Answ
 		switch {
 		case call.Owner != owner || call.told:
 		case call.Run != run && !call.answer.Pending:
-			delete(r.calls, key)
+			r.keep(key, nil)
 		case call.Run == run:
 			if found == nil {
 				found = map[string]Answer{}
@@ -165,18 +195,39 @@ func (r *Runner) next(ctx context.Context) bool {
 		return false
 	}
 	defer r.queue.Done(key)
-	r.lock.Lock()
-	call := r.calls[key]
-	r.lock.Unlock()
+	call := r.begin(key)
 	if call == nil {
 		return true
 	}
 	code, err := r.sender.Send(ctx, call.Request)
+	r.end(call)
 	if ctx.Err() != nil {
 		return true // whoever comes next asks again
 	}
 	r.take(key, code, err)
 	return true
+}
+
+// begin takes a call that may be sent now; nil when there is none.
+func (r *Runner) begin(key string) *kept {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	call := r.calls[key]
+	if call == nil || !call.answer.Pending {
+		return nil
+	}
+	if r.sending[call.Owner.Namespace] >= perNamespace {
+		r.queue.AddAfter(key, crowded)
+		return nil
+	}
+	count(r.sending, call.Owner.Namespace, 1)
+	return call
+}
+
+func (r *Runner) end(call *kept) {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	count(r.sending, call.Owner.Namespace, -1)
 }
 
 // take keeps an answer, or sends again what is to be told and was not taken.
@@ -189,9 +240,9 @@ func (r *Runner) take(key string, code int, err error) {
 	}
 	r.lock.Lock()
 	call := r.calls[key]
-	if call == nil {
+	if call == nil || !call.answer.Pending {
 		r.lock.Unlock()
-		return
+		return // forgotten meanwhile
 	}
 	answer.Attempt = call.answer.Attempt
 	again := call.told && !answer.Good() && !answer.Refused && answer.Attempt <= call.Retries
@@ -199,9 +250,9 @@ func (r *Runner) take(key string, code int, err error) {
 	case again:
 		call.answer.Attempt++
 	case call.told:
-		delete(r.calls, key)
+		r.keep(key, nil)
 	default:
-		call.answer = answer
+		r.keep(key, &kept{Call: call.Call, answer: answer})
 	}
 	r.lock.Unlock()
 	switch {

@@ -116,16 +116,27 @@ func (s *Sender) client(request Request) (*http.Client, error) {
 	}, nil
 }
 
-// bare keeps the address out of an error: it may hold a token, and ends where tenants read.
+// bare says what went wrong without the address, which may hold a token, and without what the other
+// side has sent: the text ends where tenants read, and must not show them what answers in the cluster.
 func bare(err error) error {
-	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+	var (
+		refused     *RefusedError
+		wrapped     *url.Error
+		resolving   *net.DNSError
+		dialling    *net.OpError
+		certificate *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &refused):
 		return refused
+	case errors.As(err, &wrapped) && wrapped.Timeout():
+		return errors.New("no answer in time")
+	case errors.As(err, &resolving):
+		return errors.New("the name of the host was not resolved")
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &dialling) && dialling.Op == "dial":
+		return dialling
 	}
-	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-		if wrapped.Timeout() {
-			return errors.New("no answer in time")
-		}
-		return wrapped.Err
-	}
-	return err
+	return errors.New("the connection ended without an answer in HTTP")
 }

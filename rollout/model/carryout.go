@@ -76,6 +76,7 @@ func (h *hands) one(s *State, effect rollout.Effect, touched touched) bool {
 		s.writeSplit(h.sets[e.StableHash], h.sets[e.CanaryHash], uint8(e.CanaryWeight))
 	case rollout.DeleteSplit:
 		s.Split = split{}
+	case rollout.AskHook, rollout.TellHook:
 	default:
 		return h.onSet(s, effect, touched)
 	}

@@ -29,10 +29,11 @@ func Invariants() []Invariant {
 		{"weight rises only after the gates of the steps below have passed", weightIsEarned},
 		{"a step begins when the proxies have acknowledged its weight", stepIsAcknowledged},
 		{"a step is left only when its gate passes and its hold is over", stepIsPassed},
+		{"a run goes on only when its webhooks agree", webhooksAgree},
 		{"what is handed over is whole, has all traffic and was analysed", handoverIsAnalysed},
 		{"the hold is lifted only for what was promoted, was stable, or with nothing to protect", unpauseIsSafe},
 		{"a rejected template is not let go with its Canary", rejectedStaysHeld},
-		{"a template is rejected only by its gate, by its own pods or by people", rejectionHasReason},
+		{"a template is rejected only by its gate, by its own pods, by webhooks or by people", rejectionHasReason},
 		{"pods go only after traffic and open work, or the drain deadline", trafficGoesFirst},
 		{"the Deployment never shrinks what serves: stable is not released but for the handover", stableStays},
 		{"what ends a run is acted on before anything else", abortComesFirst},
@@ -269,7 +270,9 @@ func rejectionHasReason(s *step) string {
 			return ""
 		}
 		switch {
-		case s.state.Canary.Aborted:
+		case s.state.Canary.Aborted, s.look.hooks == recall && !run.Return:
+			return ""
+		case s.look.hooks == refuse && !run.Return && (s.canary.Status.Phase == v1alpha1.PhaseScaling || s.canary.Status.Phase == v1alpha1.PhaseHolding):
 			return ""
 		case s.canary.Status.Phase == v1alpha1.PhaseHolding && !s.look.unavailable && s.look.verdict == analysis.VerdictFail:
 			return ""

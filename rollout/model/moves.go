@@ -58,7 +58,7 @@ func (s *search) moves(state *State, left int, visit func(*move) bool) *failure 
 	if state.Canary.Gone {
 		return nil
 	}
-	for _, l := range looks(state) {
+	for _, l := range s.options.looks(state) {
 		if l.cost > left {
 			continue
 		}
@@ -197,6 +197,9 @@ func (m *move) describe(s *State) string {
 	}
 	if a.look.starved {
 		text.WriteString(" (no room for pods)")
+	}
+	if a.look.hooks != agree {
+		fmt.Fprintf(text, " (%s)", a.look.hooks)
 	}
 	for i, effect := range a.decision.Effects {
 		if i == a.after && (a.between != nil || a.another) {

@@ -295,6 +295,7 @@ type look struct {
 	verdict     analysis.Verdict
 	unavailable bool
 	starved     bool
+	hooks       reply
 }
 
 func (l look) into(seen *rollout.Observed, holding bool) {

@@ -19,6 +19,8 @@ type Options struct {
 	States int
 	// Replicas is what the workload begins with, and the most that an autoscaler sets.
 	Replicas uint8
+	// Webhooks are asked and told.
+	Webhooks bool
 }
 
 // Result of a search.
@@ -156,9 +158,13 @@ func (s *search) expand(state *State, at uint32, cost int) *Violation {
 	return s.violation(at, failure)
 }
 
-// looks are what the gate and the scheduler can say in a state, with their costs.
-func looks(s *State) []costlyLook {
+// looks are what the gate, the scheduler and webhooks can say in a state, with their costs.
+func (o *Options) looks(s *State) []costlyLook {
 	found := []costlyLook{{look{verdict: analysis.VerdictPass}, 0}}
+	if o.Webhooks {
+		found = append(found, costlyLook{look{verdict: analysis.VerdictPass, hooks: silent}, 0},
+			costlyLook{look{verdict: analysis.VerdictPass, hooks: refuse}, 1}, costlyLook{look{verdict: analysis.VerdictPass, hooks: recall}, 1})
+	}
 	switch phaseNames()[s.Canary.Phase] {
 	case v1alpha1.PhaseHolding:
 		found = append(found, costlyLook{look{verdict: analysis.VerdictWait}, 0}, costlyLook{look{verdict: analysis.VerdictHold}, 0},
@@ -181,5 +187,10 @@ func (s *search) plan(state *State, l look) (*v1alpha1.Canary, rollout.Observed,
 	s.result.Plans++
 	canary, seen := s.canary(state), s.observe(state)
 	l.into(&seen, canary.Status.Phase == v1alpha1.PhaseHolding)
-	return canary, seen, rollout.Plan(canary, seen, s.now)
+	if !s.options.Webhooks {
+		return canary, seen, rollout.Plan(canary, seen, s.now)
+	}
+	canary.Spec.Webhooks = webhooks()
+	decision := s.answered(canary, &seen, l.hooks)
+	return canary, seen, decision
 }

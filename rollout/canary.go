@@ -58,7 +58,7 @@ func (p *planner) scaling() {
 	}
 	p.evidenceAnew()
 	p.sizeCanary()
-	canary, stop := p.canarySet(), p.rising()
+	canary := p.canarySet()
 	switch {
 	case lost || canary == nil || canary.Ready < p.need():
 		p.waitForPods()
@@ -66,16 +66,26 @@ func (p *planner) scaling() {
 		p.waitForStable()
 	case p.showPreview():
 		p.waitForProxies()
-	case stop != nil:
-		p.status.PhaseStartedAt = stamp(p.now) // what the brake takes is not the pods' fault
-		p.stop(stop, "the canary's pods are ready")
-	case !p.mayShift():
-		if p.status.Phase == v1alpha1.PhaseScaling {
-			p.status.PhaseStartedAt = stamp(p.now) // what webhooks take is not the pods' fault
-		}
+	case !p.mayRise():
 	default:
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("%d canary pods are ready for weight %s", canary.Ready, p.weightText(p.weight())))
 	}
+}
+
+// mayRise: neither a brake nor a webhook is against the next weight. The time that they take is not the
+// pods' fault.
+func (p *planner) mayRise() bool {
+	stop := p.rising()
+	if stop == nil && p.mayShift() {
+		return true
+	}
+	if stop != nil {
+		p.stop(stop, "the canary's pods are ready")
+	}
+	if p.status.Phase == v1alpha1.PhaseScaling {
+		p.status.PhaseStartedAt = stamp(p.now)
+	}
+	return false
 }
 
 // shifting writes a step's weight and waits until every proxy runs it.

@@ -163,6 +163,13 @@ func (p *planner) mayLeave() bool {
 	return p.agreed(v1alpha1.WebhookRollout, p.stepMoment()) && (!last || p.agreed(v1alpha1.WebhookConfirmPromotion, "end"))
 }
 
+// leave goes on from a step when its webhooks agree.
+func (p *planner) leave(why string) {
+	if p.mayLeave() {
+		p.leaveStep(why)
+	}
+}
+
 // tested asks the step's webhooks as soon as its weight is in force, and ends the run when one fails.
 func (p *planner) tested() bool {
 	failed, _ := p.consult(v1alpha1.WebhookRollout, p.stepMoment())

@@ -81,9 +81,7 @@ func (p *planner) inconclusive(judgement analysis.Judgement) bool {
 	case v1alpha1.InconclusiveRollback:
 		p.rollBack(v1alpha1.OutcomeRolledBack, message)
 	case v1alpha1.InconclusivePromote:
-		if p.mayLeave() {
-			p.leaveStep(message)
-		}
+		p.leave(message)
 	case v1alpha1.InconclusiveHold, "":
 		p.wait(v1alpha1.ReasonInconclusive, message)
 	default:

@@ -23,8 +23,8 @@ func (p *planner) sitOut() {
 		p.stop(stop, "")
 	case left > 0:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for %s more; %s", p.weightText(p.status.Weight), left.Round(time.Second), why))
-	case p.mayLeave():
-		p.leaveStep(why)
+	default:
+		p.leave(why)
 	}
 }
 
@@ -83,9 +83,7 @@ func (p *planner) judge() {
 	case stop != nil:
 		p.stop(stop, fmt.Sprintf("%s: %s", judgement.Verdict, judgement.Reason))
 	case judgement.Verdict == analysis.VerdictPass && left <= 0:
-		if p.mayLeave() {
-			p.leaveStep(judgement.Reason)
-		}
+		p.leave(judgement.Reason)
 	case left > 0:
 		p.wait(v1alpha1.ReasonProgressing, fmt.Sprintf("weight %s for at least %s more; %s: %s",
 			p.weightText(p.status.Weight), left.Round(time.Second), judgement.Verdict, judgement.Reason))

@@ -80,6 +80,15 @@ func webhooksAgree(s *step) string {
 	return ""
 }
 
+// hooksReject: a webhook takes the traffic back, or one that tests has failed at its moment.
+func (s *step) hooksReject() bool {
+	switch s.canary.Status.Phase {
+	case v1alpha1.PhaseScaling, v1alpha1.PhaseHolding:
+		return !s.returns() && (s.look.hooks == recall || s.look.hooks == refuse)
+	}
+	return !s.returns() && s.look.hooks == recall
+}
+
 func (s *step) returns() bool { return s.run() != nil && s.run().Return }
 
 // rises: the step that is begun has more weight than the one in force.

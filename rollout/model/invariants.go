@@ -270,9 +270,7 @@ func rejectionHasReason(s *step) string {
 			return ""
 		}
 		switch {
-		case s.state.Canary.Aborted, s.look.hooks == recall && !run.Return:
-			return ""
-		case s.look.hooks == refuse && !run.Return && (s.canary.Status.Phase == v1alpha1.PhaseScaling || s.canary.Status.Phase == v1alpha1.PhaseHolding):
+		case s.state.Canary.Aborted, s.hooksReject():
 			return ""
 		case s.canary.Status.Phase == v1alpha1.PhaseHolding && !s.look.unavailable && s.look.verdict == analysis.VerdictFail:
 			return ""

@@ -169,7 +169,7 @@ func (d *discovery) send(ctx context.Context, stream *watchStream, applied <-cha
 // second. It also keeps the subscriptions, as nobody else may write to the stream.
 func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscribed map[string]bool, applied <-chan uint64) error {
 	var last *meshpb.Report
-	var lastSent time.Time
+	var lastLooked time.Time
 	var version uint64
 	// Either the changes are waited for or, after one, the time to report it: a proxy under load
 	// does not wake up here for each request.
@@ -185,7 +185,7 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 			}
 			continue
 		case <-changed:
-			due = time.After(max(0, reportInterval-time.Since(lastSent)))
+			due = time.After(max(0, reportInterval-time.Since(lastLooked)))
 			changed = nil
 			continue
 		case <-due:
@@ -194,13 +194,14 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 			last = nil // A version is acknowledged even when no count has changed.
 		}
 		report := d.counts.report(version, d.config.Snapshot())
+		lastLooked = time.Now()
 		if version == 0 || proto.Equal(report, last) {
 			continue
 		}
 		if err := stream.Send(&meshpb.WatchRequest{Message: &meshpb.WatchRequest_Report{Report: report}}); err != nil {
 			return err
 		}
-		last, lastSent = report, time.Now()
+		last = report
 	}
 }
 

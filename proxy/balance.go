@@ -65,32 +65,47 @@ func (b *balancer) suspected(address string) bool {
 	return b.of(address).suspectUntil.Load() > b.now().UnixNano()
 }
 
+// tries is what one request or connection has tried.
+type tries struct {
+	failed map[string]bool
+	// candidates is room for those of a tier.
+	candidates []*mesh.Endpoint
+}
+
+func (t *tries) add(key string) {
+	if t.failed == nil {
+		t.failed = map[string]bool{}
+	}
+	t.failed[key] = true
+}
+
 // pick chooses the next endpoint of the tiers: not one that was tried, of two drawn by chance the
 // one with less open, suspects last. It returns nil when all were tried.
-func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried map[string]bool, draw func() float64) *mesh.Endpoint {
+func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64) *mesh.Endpoint {
 	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil {
 		return found
 	}
-	if found := b.pickFrom(tiers, tried, draw, false, len(tried)+1); found != nil {
+	most := len(tried.failed) + 1
+	if found := b.pickFrom(tiers, tried, draw, false, most); found != nil {
 		return found
 	}
-	return b.pickFrom(tiers, tried, draw, true, len(tried)+1)
+	return b.pickFrom(tiers, tried, draw, true, most)
 }
 
-func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried map[string]bool, draw func() float64, suspects bool, tries int) *mesh.Endpoint {
+func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64, suspects bool, most int) *mesh.Endpoint {
 	for _, tier := range tiers {
-		var candidates []*mesh.Endpoint
 		failed := 0
+		tried.candidates = tried.candidates[:0]
 		for _, endpoint := range tier {
 			switch {
-			case tried[endpoint.Address]:
+			case tried.failed[endpoint.Address]:
 				failed++
 			case suspects || !b.suspected(endpoint.Address):
-				candidates = append(candidates, endpoint)
+				tried.candidates = append(tried.candidates, endpoint)
 			}
 		}
-		if len(candidates) > 0 && failed < tries {
-			return b.lessOpen(candidates, draw)
+		if len(tried.candidates) > 0 && failed < most {
+			return b.lessOpen(tried.candidates, draw)
 		}
 	}
 	return nil
@@ -112,9 +127,11 @@ func (b *balancer) lessOpen(candidates []*mesh.Endpoint, draw func() float64) *m
 	return candidates[first]
 }
 
-// claim counts one more open on an endpoint until release is called.
-func (b *balancer) claim(address string) (release func()) {
+// claim counts one more open on an endpoint until it is released, once.
+func (b *balancer) claim(address string) *load {
 	known := b.of(address)
 	known.open.Add(1)
-	return sync.OnceFunc(func() { known.open.Add(-1) })
+	return known
 }
+
+func (l *load) release() { l.open.Add(-1) }

@@ -45,14 +45,14 @@ func TestPick(t *testing.T) {
 			for _, address := range test.suspects {
 				b.suspect(address)
 			}
-			tried := map[string]bool{}
+			var tried tries
 			var got []string
 			for {
-				endpoint := b.pick(tiersOf(test.tiers...), tried, rand.Float64)
+				endpoint := b.pick(tiersOf(test.tiers...), &tried, rand.Float64)
 				if endpoint == nil {
 					break
 				}
-				tried[endpoint.Address] = true
+				tried.add(endpoint.Address)
 				got = append(got, endpoint.Address[:1])
 			}
 			require.Equal(t, test.want, got)
@@ -76,18 +76,17 @@ func TestLessOpenIsPreferred(t *testing.T) {
 	}
 	tiers := tiersOf([]string{"busy", "free"})
 	for range 100 {
-		require.Equal(t, "free", b.pick(tiers, nil, rand.Float64).Address)
+		require.Equal(t, "free", b.pick(tiers, &tries{}, rand.Float64).Address)
 	}
 }
 
 func TestForgetKeepsWhatIsOpen(t *testing.T) {
 	b := newBalancer(time.Now)
-	release := b.claim("open")
-	b.claim("done")()
-	b.claim("known")()
+	open := b.claim("open")
+	b.claim("done").release()
+	b.claim("known").release()
 	b.forget(func(address string) bool { return address == "known" })
 	require.Len(t, b.loads, 2)
-	release()
-	release() // Once only.
+	open.release()
 	require.Zero(t, b.loads["open"].open.Load())
 }

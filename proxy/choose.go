@@ -19,33 +19,47 @@ const (
 	secondChances = 2
 )
 
-// chooser gives one request, or one connection, the places to try, one after the other.
+// side is what the two sides of the proxy know of where a request or a connection may go.
+type side interface {
+	// ways says where a snapshot sends it.
+	ways(snapshot *mesh.Snapshot, routes *routes, draw func() float64) route
+	// hopTo turns an endpoint into a hop.
+	hopTo(endpoint *mesh.Endpoint) hop
+	// fallback is where to go when there are no ways at all.
+	fallback() (hop, bool)
+	// keep returns a copy for later, when this one may be used for something else.
+	keep() side
+}
+
+// chooser gives one request, or one connection, the places to try, one after the other. It may be
+// used again for another.
 type chooser struct {
 	proxy *Proxy
-	// ways says where a snapshot sends this request.
-	ways func(*mesh.Snapshot, func() float64) route
-	// hopTo turns an endpoint into a hop.
-	hopTo func(*mesh.Endpoint) hop
-	// fallback is where to go when there are no ways at all.
-	fallback func() (hop, bool)
+	side  side
 	// labels are those of a request that no hop was found for.
 	labels trafficLabels
-	// connection says that a connection is claimed, not a request.
-	connection bool
+	// opened is what is claimed: a request or a connection.
+	opened openCount
 
 	// cookie and mirror are the route's when it was first chosen.
 	cookie string
 	mirror *mirrorRoute
-	// shares are the chances of this request: of its workload, its revision and its copy. They are kept for its life, so that a snapshot that
-	// comes between two attempts changes the revision only if its weights do.
-	shares   [3]float64
+	// shares are the chances of this request: of its workload, its revision and its copy. They are kept
+	// for its life, so that a snapshot that comes between two attempts changes the revision only if its
+	// weights do.
+	shares [3]float64
+	// nth is the share that is drawn next, draw draws it.
+	nth      int
+	draw     func() float64
 	snapshot *mesh.Snapshot
 	route    route
-	tried    map[string]bool
+	tried    tries
 	// doubtful are those of the tried that failed by chance, chances how often such were tried again.
 	doubtful          []string
 	chances, attempts int
 	fellBack          bool
+	// hops are the one at hand and the one before.
+	hops [2]hop
 	// drawn is the revision for which the request counts.
 	drawn revision
 	split bool
@@ -53,8 +67,23 @@ type chooser struct {
 	drawnEmpty bool
 }
 
-func (p *Proxy) newChooser() *chooser {
-	return &chooser{proxy: p, shares: [3]float64{rand.Float64(), rand.Float64(), rand.Float64()}, tried: map[string]bool{}}
+// begin makes ready for a request or a connection.
+func (c *chooser) begin(p *Proxy, from side, labels trafficLabels, opened openCount) {
+	draw, tried, doubtful := c.draw, c.tried, c.doubtful[:0]
+	clear(tried.failed)
+	if draw == nil {
+		draw = c.share
+	}
+	*c = chooser{
+		proxy: p, side: from, labels: labels, opened: opened, draw: draw, tried: tried, doubtful: doubtful,
+		shares: [3]float64{rand.Float64(), rand.Float64(), rand.Float64()},
+	}
+}
+
+func (c *chooser) share() float64 {
+	share := c.shares[c.nth%len(c.shares)]
+	c.nth++
+	return share
 }
 
 // next draws and claims under one lock: see Config.routing.
@@ -66,32 +95,23 @@ func (c *chooser) next() (*hop, bool) {
 	config.routing.RLock()
 	defer config.routing.RUnlock()
 	c.look(config.Snapshot())
-	endpoint := c.proxy.balancer.pick(c.route.tiers, c.tried, rand.Float64)
+	endpoint := c.proxy.balancer.pick(c.route.tiers, &c.tried, rand.Float64)
 	if endpoint == nil && c.forgive() {
-		endpoint = c.proxy.balancer.pick(c.route.tiers, c.tried, rand.Float64)
+		endpoint = c.proxy.balancer.pick(c.route.tiers, &c.tried, rand.Float64)
 	}
 	if endpoint == nil {
 		return c.last()
 	}
-	c.attempts++
-	to := c.hopTo(endpoint)
-	to.key = endpoint.Address
-	c.claim(&to)
-	return &to, true
+	return c.claim(c.side.hopTo(endpoint), endpoint.Address), true
 }
 
 func (c *chooser) look(snapshot *mesh.Snapshot) {
 	if snapshot == c.snapshot {
 		return
 	}
-	nth := 0
 	first := c.snapshot == nil
-	c.snapshot = snapshot
-	c.route = c.ways(snapshot, func() float64 {
-		share := c.shares[nth%len(c.shares)]
-		nth++
-		return share
-	})
+	c.snapshot, c.nth = snapshot, 0
+	c.route = c.side.ways(snapshot, c.proxy.config.routes.Load(), c.draw)
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror
@@ -113,31 +133,26 @@ func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
 }
 
 func (c *chooser) last() (*hop, bool) {
-	if c.fallback == nil || c.attempts > 0 && !c.fellBack {
+	if c.attempts > 0 && !c.fellBack {
 		return nil, false
 	}
-	to, ok := c.fallback()
-	if !ok || c.tried[to.address] {
+	to, ok := c.side.fallback()
+	if !ok || c.tried.failed[to.address] {
 		return nil, false
 	}
 	c.fellBack = true
-	c.attempts++
-	to.key = to.address
-	c.claim(&to)
-	return &to, true
+	return c.claim(to, to.address), true
 }
 
-func (c *chooser) claim(to *hop) {
-	releaseLoad := c.proxy.balancer.claim(to.key)
-	count := c.proxy.counts.request
-	if c.connection {
-		count = c.proxy.counts.connection
-	}
-	releaseCount := count(to.revision)
-	to.release = func() {
-		releaseLoad()
-		releaseCount()
-	}
+// claim counts one more attempt, which is open on its hop until that is released.
+func (c *chooser) claim(to hop, key string) *hop {
+	claimed := &c.hops[c.attempts%len(c.hops)]
+	c.attempts++
+	*claimed = to
+	claimed.key, claimed.opened, claimed.counts = key, c.opened, c.proxy.counts
+	claimed.load = c.proxy.balancer.claim(key)
+	claimed.counts.add(to.revision, c.opened)
+	return claimed
 }
 
 // forgive gives the endpoints that failed by chance another one.
@@ -147,7 +162,7 @@ func (c *chooser) forgive() bool {
 	}
 	c.chances++
 	for _, key := range c.doubtful {
-		delete(c.tried, key)
+		delete(c.tried.failed, key)
 	}
 	c.doubtful = c.doubtful[:0]
 	return true
@@ -155,7 +170,7 @@ func (c *chooser) forgive() bool {
 
 // failed remembers that a hop could not be connected to.
 func (c *chooser) failed(to *hop, err *connectError) {
-	c.tried[to.key] = true
+	c.tried.add(to.key)
 	if err.chance {
 		c.doubtful = append(c.doubtful, to.key)
 	}

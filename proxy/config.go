@@ -24,6 +24,8 @@ const (
 // whole. What was learned stays in force for as long as the control plane is away.
 type Config struct {
 	snapshot atomic.Pointer[mesh.Snapshot]
+	// routes are those of the snapshot.
+	routes atomic.Pointer[routes]
 	// routing is held for reading from the draw of a revision until what was drawn is counted as
 	// open, and for writing when the snapshot is replaced. So the counts that are reported with a
 	// version hold everything that an older version sent somewhere.
@@ -58,6 +60,7 @@ func newConfig(now func() time.Time, onApply func(*mesh.Snapshot)) *Config {
 		now:          now,
 	}
 	config.snapshot.Store(&mesh.Snapshot{})
+	config.routes.Store(newRoutes())
 	return config
 }
 
@@ -164,6 +167,7 @@ func (c *Config) apply(response *meshpb.WatchResponse) {
 func (c *Config) publish(next *mesh.Snapshot) {
 	c.routing.Lock()
 	c.snapshot.Store(next)
+	c.routes.Store(newRoutes())
 	c.routing.Unlock()
 	if c.onApply != nil {
 		c.onApply(next)

@@ -23,6 +23,10 @@ type servedConn struct {
 type connInfo struct {
 	// destination is where the connection was going.
 	destination netip.AddrPort
+	// address is its text.
+	address string
+	// labels are those of requests that come on it.
+	labels trafficLabels
 	// client is the SPIFFE ID of the proxy on the other side; empty when there is none.
 	client string
 }

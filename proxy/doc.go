@@ -7,10 +7,11 @@
 //
 // In the order of a request: listen.go accepts and origdst_linux.go asks the kernel where the
 // connection was going; sniff.go looks at what is spoken; outbound.go and inbound.go say what the
-// two sides do with it; config.go knows the way, route.go draws, balance.go claims an endpoint;
-// client.go reads requests, exchange.go carries one and tcp.go a connection; link.go is a connection
-// that carries requests on, pool.go keeps those that are idle; upstream.go dials and tls.go demands who
-// must answer; metrics.go counts. The messages themselves are read and written by http1.
+// two sides do with it; config.go knows the way, route.go draws, routes.go keeps the order of the
+// endpoints, balance.go claims one; client.go reads requests, exchange.go carries one and tcp.go a
+// connection; link.go is a connection that carries requests on, pool.go keeps those that are idle;
+// upstream.go dials and tls.go demands who must answer; metrics.go counts. The messages themselves are
+// read and written by http1.
 //
 // It must never lose a request that another endpoint could have answered, never wait for the control
 // plane on the path of a request whose way it knows, never send a request again that an application

@@ -33,15 +33,18 @@ type exchange struct {
 	client  *client
 	context context.Context
 	request http1.Request
-	choose  *chooser
 	target  string
+	// Where it may go: one of the two sides.
+	choose   chooser
+	inbound  inboundSide
+	outbound outboundSide
 	// skip are fields that the sender may not use; clientID is added unless it is empty.
 	skip     http1.Kinds
 	clientID string
 	// peers says that a hop which is not the own application is a peer of it.
 	peers bool
-	// leave says that the client should look for another pod.
-	leave func() bool
+	// unmeshed says that the client has come from outside the mesh.
+	unmeshed bool
 
 	received time.Time
 	resends  int
@@ -70,7 +73,7 @@ type exchange struct {
 
 func (x *exchange) reset(ctx context.Context, c *client) {
 	x.proxy, x.client, x.context = c.proxy, c, ctx
-	x.choose, x.skip, x.clientID, x.peers, x.leave = nil, 0, "", false, nil
+	x.skip, x.clientID, x.peers, x.unmeshed = 0, "", false, false
 	x.received = time.Now()
 	x.resends, x.lost, x.head, x.closes = 0, false, false, false
 	x.content, x.body, x.watching = nil, nil, nil
@@ -105,7 +108,13 @@ func (x *exchange) carry() bool {
 
 // willClose says whether the client's connection ends after the answer.
 func (x *exchange) willClose() bool {
-	return x.closes || !x.request.KeepsAlive() || !x.hasCome() || x.proxy.activity.draining() || x.leave != nil && x.leave()
+	return x.closes || !x.request.KeepsAlive() || !x.hasCome() || x.proxy.activity.draining() || x.shouldLeave()
+}
+
+// shouldLeave says that a client without a proxy, which keeps its connection to this pod until it is
+// told to look again, would find a better one.
+func (x *exchange) shouldLeave() bool {
+	return x.unmeshed && (x.choose.attempts > 1 || withoutWeight(&x.proxy.config.Snapshot().Inbound))
 }
 
 // send makes one attempt, and again while it is certain that nothing was seen of it.

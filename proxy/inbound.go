@@ -43,7 +43,7 @@ func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination net
 	case protocol == mesh.ProtocolTCP, p.ports.isSilent(inboundPort(port)):
 		wait = helloTime
 	}
-	served := &servedConn{Conn: conn, info: connInfo{destination: destination}}
+	served := &servedConn{Conn: conn, info: connInfo{destination: destination, address: destination.String()}}
 	verdict, first, err := sniff(served, wait)
 	if err != nil {
 		_ = conn.Close() // It was closed before it said anything.
@@ -91,8 +91,10 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 		_ = conn.Close()
 		return
 	}
-	served := &servedConn{Conn: secured, info: connInfo{destination: destination, client: client}}
-	served.series = p.metrics.tcp(tcpLabels{inboundLabels(destination.Port(), client), peerSource})
+	info := conn.info
+	info.client, info.labels = client, inboundLabels(destination.Port(), client)
+	served := &servedConn{Conn: secured, info: info}
+	served.series = p.metrics.tcp(tcpLabels{info.labels, peerSource})
 	served.series.open()
 	if protocol == mesh.ALPNHTTP1 {
 		// From now on there is no hurry on this port: the first bytes of a starved proxy may be late.
@@ -102,14 +104,17 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	}
 	p.activity.add()
 	defer p.activity.done()
-	defer p.counts.connection(p.ownRevision())()
+	own := p.ownRevision()
+	p.counts.add(own, openCount{connections: 1})
+	defer p.counts.done(own, openCount{connections: 1})
 	p.pipe(served, served, local)
 }
 
 // serveUnmeshed carries the connection of a caller without a proxy: nobody has applied the split.
 func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spoken, protocol mesh.Protocol) {
 	destination := conn.info.destination
-	conn.series = p.metrics.tcp(tcpLabels{inboundLabels(destination.Port(), ""), peerSource})
+	conn.info.labels = inboundLabels(destination.Port(), "")
+	conn.series = p.metrics.tcp(tcpLabels{conn.info.labels, peerSource})
 	conn.series.open()
 	port := inboundPort(destination.Port())
 	var client net.Conn = conn
@@ -127,7 +132,8 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		p.counts.cameUnsplit()
 		place = placeShared
 	}
-	p.carryTCP(ctx, client, p.inboundChooser(destination, inboundLabels(destination.Port(), ""), place, requestView{}))
+	side := &inboundSide{destination: destination, own: conn.info.address, where: place, labels: conn.info.labels}
+	p.carryTCP(ctx, client, side, conn.info.labels)
 }
 
 // place says where an inbound request may be served.
@@ -139,30 +145,48 @@ const (
 	placeShared              // As the split says.
 )
 
-// inboundChooser chooses between the own application and its peers.
-func (p *Proxy) inboundChooser(destination netip.AddrPort, labels trafficLabels, where place, request requestView) *chooser {
-	own := destination.String()
-	choose := p.newChooser()
-	choose.labels = labels
-	choose.ways = func(snapshot *mesh.Snapshot, draw func() float64) route {
-		return inboundRoute(&snapshot.Inbound, own, where, request, draw)
-	}
-	choose.hopTo = func(endpoint *mesh.Endpoint) hop {
-		if endpoint.Address != own {
-			return peerHop(endpoint, destination.Port())
-		}
-		return hop{
-			address:  own,
-			local:    true,
-			revision: revisionOf(endpoint),
-			labels:   labels,
-		}
-	}
-	return choose
+// inboundSide chooses between the own application and its peers.
+type inboundSide struct {
+	destination netip.AddrPort
+	// own is the destination's text.
+	own     string
+	where   place
+	request requestView
+	labels  trafficLabels
 }
 
-// inboundRoute is the route of a request that has come to the pod. It is pure.
-func inboundRoute(inbound *mesh.Inbound, own string, where place, request requestView, draw func() float64) route {
+// ways is pure: what is kept follows from the snapshot.
+func (s *inboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() float64) route {
+	inbound := &snapshot.Inbound
+	drawn := mesh.RevisionWeight{PodTemplateHash: inbound.PodTemplateHash}
+	chosen := route{split: inbound.Split != nil && s.where != placeOwn}
+	if s.where == placeShared && inbound.Split != nil {
+		drawn, chosen.cookie = drawRevision(inbound.Split, s.request, draw)
+		chosen.mirror = mirrorOf(inbound.Split, inbound.Peers, s.request, drawn, draw)
+	}
+	chosen.drawn = revision{inbound.Workload, drawn.PodTemplateHash}
+	key := routeKey{at: inbound, own: s.own, hash: drawn.PodTemplateHash, alone: s.where == placeOwn}
+	chosen.tiers = kept.tiers(key, func() [][]*mesh.Endpoint { return inboundTiers(inbound, s.own, s.where, drawn) })
+	return chosen
+}
+
+func (s *inboundSide) hopTo(endpoint *mesh.Endpoint) hop {
+	if endpoint.Address != s.own {
+		return peerHop(endpoint, s.destination.Port())
+	}
+	return hop{address: s.own, local: true, revision: revisionOf(endpoint), labels: s.labels}
+}
+
+func (s *inboundSide) fallback() (hop, bool) { return hop{}, false }
+
+func (s *inboundSide) keep() side {
+	kept := *s
+	kept.request = requestView{} // It ends with the exchange.
+	return &kept
+}
+
+// inboundTiers orders the own application and its peers for a revision.
+func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
 	self := mesh.Endpoint{
 		Address:         own,
 		Workload:        inbound.Workload,
@@ -170,7 +194,7 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, request reques
 		Ready:           true,
 	}
 	if where == placeOwn {
-		return route{drawn: revisionOf(&self), tiers: [][]*mesh.Endpoint{{&self}}}
+		return [][]*mesh.Endpoint{{&self}}
 	}
 	all := &mesh.Destination{Address: own, Endpoints: append([]mesh.Endpoint{self}, inbound.Peers...)}
 	split := inbound.Split
@@ -178,25 +202,17 @@ func inboundRoute(inbound *mesh.Inbound, own string, where place, request reques
 		// Like a split that gives everything to the own revision.
 		split = &mesh.Split{Workload: inbound.Workload}
 	}
-	drawn := mesh.RevisionWeight{PodTemplateHash: inbound.PodTemplateHash}
-	chosen := route{split: inbound.Split != nil}
-	if where == placeShared && inbound.Split != nil {
-		drawn, chosen.cookie = drawRevision(split, request, draw)
-		chosen.mirror = mirrorOf(split, inbound.Peers, request, drawn, draw)
-	}
-	chosen.drawn = revision{inbound.Workload, drawn.PodTemplateHash}
 	// The own application before the peers of its revision: it is nearest.
-	chosen.tiers = preferred(splitTiers(all, all.Endpoints, split, drawn), own)
-	return chosen
+	return preferred(splitTiers(all, all.Endpoints, split, drawn), own)
 }
 
 // beginInbound says where a request that has come to the pod may go.
 func (p *Proxy) beginInbound(x *exchange) {
-	info := x.client.conn.info
+	info := &x.client.conn.info
 	inbound := &p.config.Snapshot().Inbound
 	handedOff := info.client != "" && info.client == p.options.ID.String() && len(x.request.Value(headerHandoff)) > 0
 	copied := info.client != "" && len(x.request.Value(headerMirrored)) > 0
-	labels := inboundLabels(info.destination.Port(), info.client)
+	labels := info.labels
 	where := p.placeOf(&x.request, info, inbound, handedOff || copied)
 	switch {
 	case copied:
@@ -204,15 +220,18 @@ func (p *Proxy) beginInbound(x *exchange) {
 	case where == placeOwn && info.client == "":
 		labels.routeName = routeProbe
 	}
-	x.choose = p.inboundChooser(info.destination, labels, where, viewOf(&x.request, x.method(), x.targetText()))
+	x.inbound = inboundSide{
+		destination: info.destination, own: info.address, where: where, labels: labels,
+		request: viewOf(&x.request, x.method(), x.targetText()),
+	}
+	x.choose.begin(p, &x.inbound, labels, openCount{requests: 1})
 	x.peers = true
 	switch {
 	case handedOff: // The peer that passed it on has said who the client is.
 		x.skip = http1.Of(http1.KindHandoff)
 	case info.client == "":
 		x.skip = http1.Owned
-		// A caller without a proxy keeps its connection to this pod until it is told to look again.
-		x.leave = func() bool { return x.choose.attempts > 1 || withoutWeight(inbound) }
+		x.unmeshed = true
 	default:
 		x.skip, x.clientID = http1.Of(http1.KindClientID, http1.KindHandoff), info.client
 	}
@@ -220,11 +239,11 @@ func (p *Proxy) beginInbound(x *exchange) {
 
 // placeOf says where a request may be served. Probes and scrapes mean this pod: an answer of another
 // would be a lie.
-func (p *Proxy) placeOf(request *http1.Request, info connInfo, inbound *mesh.Inbound, meant bool) place {
+func (p *Proxy) placeOf(request *http1.Request, info *connInfo, inbound *mesh.Inbound, meant bool) place {
 	if meant { // By the peer that passed it on, or as a copy.
 		return placeOwn
 	}
-	own := isHost(string(request.Host()), info.destination.Addr()) ||
+	own := isHost(request.Host(), info.destination.Addr()) ||
 		bytes.HasPrefix(request.Value("user-agent"), []byte(probeAgent)) ||
 		info.destination.Port() == mesh.PortAdmin
 	switch {

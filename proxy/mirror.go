@@ -74,7 +74,7 @@ func mirrorable(method string, allowUnsafe bool) bool {
 // mirrorCopy is a request to be sent once more.
 type mirrorCopy struct {
 	to    *mirrorRoute
-	hopTo func(*mesh.Endpoint) hop
+	side  side
 	asked http1.Asked
 	// message is all of it, as it is written.
 	message []byte
@@ -127,12 +127,12 @@ func (m *mirrors) run(ctx context.Context) {
 func (m *mirrors) send(ctx context.Context, request mirrorCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTime)
 	defer cancel()
-	endpoint := m.proxy.balancer.pick([][]*mesh.Endpoint{request.to.endpoints}, nil, rand.Float64)
+	endpoint := m.proxy.balancer.pick([][]*mesh.Endpoint{request.to.endpoints}, &tries{}, rand.Float64)
 	if endpoint == nil {
 		return errNoMirror
 	}
-	defer m.proxy.balancer.claim(endpoint.Address)()
-	to := request.hopTo(endpoint)
+	defer m.proxy.balancer.claim(endpoint.Address).release()
+	to := request.side.hopTo(endpoint)
 	l := m.proxy.upstreams.pool.take(linkKey{to.address, to.identity}, time.Now())
 	if l == nil {
 		var err error
@@ -166,7 +166,7 @@ func (x *exchange) mirror() {
 	}
 	var message bytes.Buffer
 	w := http1.NewWriter(&message, &x.proxy.messages)
-	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: x.client.conn.info.destination.String()})
+	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: x.client.conn.info.address})
 	x.addFields(w, false)
 	w.Field(headerMirrored, "true")
 	w.EndHead()
@@ -174,6 +174,6 @@ func (x *exchange) mirror() {
 	w.EndContent(x.client.reader)
 	_ = w.Flush() // As above.
 	x.proxy.mirrors.add(mirrorCopy{
-		to: x.choose.mirror, hopTo: x.choose.hopTo, asked: x.request.Asked(), message: message.Bytes(),
+		to: x.choose.mirror, side: x.choose.side.keep(), asked: x.request.Asked(), message: message.Bytes(),
 	})
 }

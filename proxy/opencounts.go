@@ -30,17 +30,11 @@ func newOpenCounts() *openCounts {
 	return &openCounts{counts: map[revision]openCount{}, changed: make(chan struct{}, 1)}
 }
 
-// request counts one more open request until the returned function is called.
-func (o *openCounts) request(of revision) (done func()) { return o.add(of, openCount{requests: 1}) }
+// add counts what was opened on a revision, done what was open on it.
+func (o *openCounts) add(of revision, opened openCount) { o.change(of, opened) }
 
-// connection counts one more open connection until the returned function is called.
-func (o *openCounts) connection(of revision) (done func()) {
-	return o.add(of, openCount{connections: 1})
-}
-
-func (o *openCounts) add(of revision, count openCount) (done func()) {
-	o.change(of, count)
-	return sync.OnceFunc(func() { o.change(of, openCount{-count.requests, -count.connections}) })
+func (o *openCounts) done(of revision, open openCount) {
+	o.change(of, openCount{-open.requests, -open.connections})
 }
 
 func (o *openCounts) change(of revision, by openCount) {

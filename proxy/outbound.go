@@ -3,9 +3,11 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/http1"
@@ -15,11 +17,11 @@ import (
 func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination netip.AddrPort) {
 	address := destination.String()
 	known := p.config.Destination(ctx, address)
-	served := &servedConn{Conn: conn, info: connInfo{destination: destination}}
-	served.series = p.metrics.tcp(tcpLabels{trafficLabels{direction: directionOutbound, tls: tlsNone}, peerSource})
+	served := &servedConn{Conn: conn, info: connInfo{destination: destination, address: address}}
+	served.series = p.metrics.tcp(tcpLabels{outboundUnknown(), peerSource})
 	served.series.open()
 	if known == nil || known.Unknown {
-		p.carryTCP(ctx, served, p.outboundChooser(destination, "", requestView{}))
+		p.carryOutbound(ctx, served, served.info)
 		return
 	}
 	var verdict spoken
@@ -33,9 +35,9 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	case spokenHTTP1:
 		p.serveRequests(ctx, served, p.beginOutbound)
 	case spokenNothing:
-		p.carryTCP(ctx, p.silent(served, address), p.outboundChooser(destination, "", requestView{}))
+		p.carryOutbound(ctx, p.silent(served, address), served.info)
 	default:
-		p.carryTCP(ctx, served, p.outboundChooser(destination, "", requestView{}))
+		p.carryOutbound(ctx, served, served.info)
 	}
 }
 
@@ -60,54 +62,92 @@ func (p *Proxy) detect(served *servedConn, port string, protocol mesh.Protocol) 
 	return verdict
 }
 
-// outboundChooser chooses among the endpoints of an address. The host and the view are those of an
-// HTTP request, and empty for a connection.
-func (p *Proxy) outboundChooser(destination netip.AddrPort, host string, request requestView) *chooser {
-	address := destination.String()
-	choose := p.newChooser()
-	choose.labels = trafficLabels{direction: directionOutbound, tls: tlsNone}
-	var service mesh.Service
-	// kept says that there are endpoints, be it only such that may not be used.
-	kept := false
-	choose.ways = func(snapshot *mesh.Snapshot, draw func() float64) route {
-		known := snapshot.Destinations[address]
-		if known == nil || known.Unknown {
-			return route{}
-		}
-		service, kept = known.Service, len(known.Endpoints) > 0
-		if known.PodAddress && isHost(host, destination.Addr()) {
-			return withoutSplit(known)
-		}
-		return chooseRoute(known, request, draw)
+// outboundSide chooses among the endpoints of an address.
+type outboundSide struct {
+	proxy       *Proxy
+	destination netip.AddrPort
+	// address is the destination's text.
+	address string
+	// meant says that a request names this very address as its host.
+	meant   bool
+	request requestView
+	service mesh.Service
+	// known says that there are endpoints, be it only such that may not be used.
+	known bool
+}
+
+func (s *outboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() float64) route {
+	destination := snapshot.Destinations[s.address]
+	if destination == nil || destination.Unknown {
+		return route{}
 	}
-	choose.hopTo = func(endpoint *mesh.Endpoint) hop { return p.outboundHop(endpoint, service) }
-	choose.fallback = func() (hop, bool) {
-		return hop{address: address, labels: trafficLabels{
-			direction:    directionOutbound,
-			tls:          tlsNone,
-			dstNamespace: service.Namespace,
-			dstService:   service.Name,
-		}}, !kept
+	s.service, s.known = destination.Service, len(destination.Endpoints) > 0
+	if destination.PodAddress && s.meant {
+		return withoutSplit(kept, destination)
 	}
-	return choose
+	return chooseRoute(kept, destination, s.request, draw)
+}
+
+func (s *outboundSide) hopTo(endpoint *mesh.Endpoint) hop {
+	return s.proxy.outboundHop(endpoint, s.service)
+}
+
+func (s *outboundSide) fallback() (hop, bool) {
+	return hop{address: s.address, labels: trafficLabels{
+		direction:    directionOutbound,
+		tls:          tlsNone,
+		dstNamespace: s.service.Namespace,
+		dstService:   s.service.Name,
+	}}, !s.known
+}
+
+func (s *outboundSide) keep() side {
+	kept := *s
+	kept.request = requestView{} // It ends with the exchange.
+	return &kept
+}
+
+// carryOutbound carries a connection of the application as bytes.
+func (p *Proxy) carryOutbound(ctx context.Context, conn net.Conn, info connInfo) {
+	side := &outboundSide{proxy: p, destination: info.destination, address: info.address}
+	p.carryTCP(ctx, conn, side, outboundUnknown())
+}
+
+// outboundUnknown are the labels of what no hop was found for.
+func outboundUnknown() trafficLabels {
+	return trafficLabels{direction: directionOutbound, tls: tlsNone}
 }
 
 // beginOutbound says where a request of the application may go.
 func (p *Proxy) beginOutbound(x *exchange) {
-	destination := x.client.conn.info.destination
-	p.config.Destination(x.context, destination.String()) // Keeps it subscribed.
-	x.choose = p.outboundChooser(destination, string(x.request.Host()), viewOf(&x.request, x.method(), x.targetText()))
+	info := &x.client.conn.info
+	p.config.Destination(x.context, info.address) // Keeps it subscribed.
+	x.outbound = outboundSide{
+		proxy: p, destination: info.destination, address: info.address,
+		meant:   isHost(x.request.Host(), info.destination.Addr()),
+		request: viewOf(&x.request, x.method(), x.targetText()),
+	}
+	x.choose.begin(p, &x.outbound, outboundUnknown(), openCount{requests: 1})
 	x.skip = http1.Owned
 }
 
-// isHost says whether a Host is an address itself, with or without a port.
-func isHost(host string, address netip.Addr) bool {
+// isHost says whether a Host, which is well formed, is an address itself, with or without a port.
+func isHost(host []byte, address netip.Addr) bool {
+	switch {
+	case len(host) == 0:
+		return false
+	case host[0] == '[':
+		return isHost6(string(host), address)
+	}
+	var room [64]byte
+	port, found := bytes.CutPrefix(host, address.Unmap().AppendTo(room[:0]))
+	return found && (len(port) == 0 || port[0] == ':')
+}
+
+func isHost6(host string, address netip.Addr) bool {
 	if parsed, err := netip.ParseAddrPort(host); err == nil {
 		return parsed.Addr().Unmap() == address.Unmap()
 	}
-	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
-		host = host[1 : len(host)-1]
-	}
-	parsed, err := netip.ParseAddr(host)
+	parsed, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && parsed.Unmap() == address.Unmap()
 }

@@ -34,46 +34,58 @@ type route struct {
 
 // chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by
 // what the request is and by weight, and orders the endpoints. It is pure: draw gives numbers in
-// [0, 1).
-func chooseRoute(destination *mesh.Destination, request requestView, draw func() float64) route {
-	serving := destination.Endpoints
-	if destination.PodAddress {
-		if own := addressed(destination); own != nil {
-			if splitOf(destination, own.Workload) == nil {
-				return route{drawn: revisionOf(own), tiers: [][]*mesh.Endpoint{{own}}}
-			}
-			// Who dials a pod of a split workload means its workload, not another of the Service.
-			serving = slices.DeleteFunc(slices.Clone(serving), func(e mesh.Endpoint) bool { return e.Workload != own.Workload })
-		}
-	}
-	if len(serving) == 0 {
+// [0, 1), and what is kept follows from the destination.
+func chooseRoute(kept *routes, destination *mesh.Destination, request requestView, draw func() float64) route {
+	if len(destination.Endpoints) == 0 {
 		return route{}
 	}
-	workload := drawWorkload(serving, draw)
+	workload := drawWorkload(destination.Endpoints, draw)
+	own := addressed(destination)
+	if own != nil {
+		// Who dials a pod of a split workload means its workload, not another of the Service.
+		workload = own.Workload
+	}
 	split := splitOf(destination, workload)
-	if split == nil {
-		return unsplitRoute(destination, serving, workload)
+	switch {
+	case split != nil:
+	case own != nil:
+		return withoutSplit(kept, destination)
+	default:
+		return unsplitRoute(kept, destination, workload)
 	}
 	drawn, cookie := drawRevision(split, request, draw)
-	tiers := splitTiers(destination, serving, split, drawn)
-	if destination.PodAddress {
-		tiers = preferred(tiers, destination.Address)
-	}
 	return route{
-		drawn: revision{workload, drawn.PodTemplateHash}, tiers: tiers, split: true,
-		cookie: cookie, mirror: mirrorOf(split, serving, request, drawn, draw),
+		drawn: revision{workload, drawn.PodTemplateHash}, tiers: drawnTiers(kept, destination, split, drawn), split: true,
+		cookie: cookie, mirror: mirrorOf(split, destination.Endpoints, request, drawn, draw),
 	}
+}
+
+// drawnTiers orders the endpoints for a revision of a split workload.
+func drawnTiers(kept *routes, destination *mesh.Destination, split *mesh.Split, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
+	return kept.tiers(routeKey{to: destination, workload: split.Workload, hash: drawn.PodTemplateHash}, func() [][]*mesh.Endpoint {
+		serving := destination.Endpoints
+		if addressed(destination) != nil {
+			serving = slices.DeleteFunc(slices.Clone(serving), func(e mesh.Endpoint) bool { return e.Workload != split.Workload })
+		}
+		return preferred(splitTiers(destination, serving, split, drawn), destination.Address)
+	})
 }
 
 // withoutSplit is the route for requests that mean this very address, such as scrapes of a pod.
-func withoutSplit(destination *mesh.Destination) route {
-	if own := addressed(destination); own != nil {
-		return route{drawn: revisionOf(own), tiers: [][]*mesh.Endpoint{{own}}}
+func withoutSplit(kept *routes, destination *mesh.Destination) route {
+	own := addressed(destination)
+	if own == nil {
+		return route{}
 	}
-	return route{}
+	tiers := kept.tiers(routeKey{to: destination, alone: true}, func() [][]*mesh.Endpoint { return [][]*mesh.Endpoint{{own}} })
+	return route{drawn: revisionOf(own), tiers: tiers}
 }
 
+// addressed is the endpoint whose very address the destination is; nil for that of a Service.
 func addressed(destination *mesh.Destination) *mesh.Endpoint {
+	if !destination.PodAddress {
+		return nil
+	}
 	for i := range destination.Endpoints {
 		if destination.Endpoints[i].Address == destination.Address {
 			return &destination.Endpoints[i]
@@ -199,18 +211,20 @@ func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *m
 
 // unsplitRoute orders the endpoints of a workload without a split: its ready ones, those of others,
 // the terminating ones.
-func unsplitRoute(destination *mesh.Destination, serving []mesh.Endpoint, workload string) route {
-	var ready, terminating []*mesh.Endpoint
-	for i := range serving {
-		switch endpoint := &serving[i]; {
-		case endpoint.Workload != workload:
-		case endpoint.Ready:
-			ready = append(ready, endpoint)
-		default:
-			terminating = append(terminating, endpoint)
+func unsplitRoute(kept *routes, destination *mesh.Destination, workload string) route {
+	tiers := kept.tiers(routeKey{to: destination, workload: workload}, func() [][]*mesh.Endpoint {
+		var ready, terminating []*mesh.Endpoint
+		for i := range destination.Endpoints {
+			switch endpoint := &destination.Endpoints[i]; {
+			case endpoint.Workload != workload:
+			case endpoint.Ready:
+				ready = append(ready, endpoint)
+			default:
+				terminating = append(terminating, endpoint)
+			}
 		}
-	}
-	tiers := compactTiers([][]*mesh.Endpoint{ready, otherWorkloads(destination, serving, workload), terminating})
+		return compactTiers([][]*mesh.Endpoint{ready, otherWorkloads(destination, destination.Endpoints, workload), terminating})
+	})
 	return route{drawn: revision{workload: workload}, tiers: tiers}
 }
 

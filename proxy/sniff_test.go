@@ -151,12 +151,12 @@ func TestIsHost(t *testing.T) {
 	address := netipAddr("10.1.2.3")
 	for host, want := range map[string]bool{
 		"10.1.2.3": true, "10.1.2.3:8080": true, "10.1.2.4": false, "shop": false, "shop:80": false, "": false,
-		"[::ffff:10.1.2.3]:80": true, "10.1.2.3.": false,
+		"[::ffff:10.1.2.3]:80": true, "10.1.2.3.": false, "10.1.2.30": false, "10.1.2.3:": true,
 	} {
-		require.Equal(t, want, isHost(host, address), host)
+		require.Equal(t, want, isHost([]byte(host), address), host)
 	}
 	six := netipAddr("fd00::1")
-	require.True(t, isHost("[fd00::1]", six))
-	require.True(t, isHost("[fd00::1]:80", six))
-	require.False(t, isHost("[fd00::2]:80", six))
+	require.True(t, isHost([]byte("[fd00::1]"), six))
+	require.True(t, isHost([]byte("[fd00::1]:80"), six))
+	require.False(t, isHost([]byte("[fd00::2]:80"), six))
 }

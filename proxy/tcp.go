@@ -12,10 +12,11 @@ import (
 )
 
 // carryTCP carries a connection as bytes: to the first place of its chooser that can be connected to.
-func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, choose *chooser) {
+func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels trafficLabels) {
 	p.activity.add()
 	defer p.activity.done()
-	choose.connection = true
+	var choose chooser
+	choose.begin(p, from, labels, openCount{connections: 1})
 	var last *hop
 	for {
 		to, ok := choose.next()

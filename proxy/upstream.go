@@ -44,8 +44,21 @@ type hop struct {
 	// revision that the attempt is open on.
 	revision revision
 	labels   trafficLabels
-	// release ends the claims on the endpoint.
-	release func()
+
+	// The claims on the endpoint.
+	load   *load
+	counts *openCounts
+	opened openCount
+}
+
+// release ends the claims on the endpoint.
+func (h *hop) release() {
+	if h.load == nil {
+		return // Once only.
+	}
+	h.load.release()
+	h.counts.done(h.revision, h.opened)
+	h.load = nil
 }
 
 // name is for logs.

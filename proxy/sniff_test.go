@@ -115,15 +115,13 @@ func TestReadHello(t *testing.T) {
 func TestReadHelloOfNonsense(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
-	go func() {
-		_, _ = client.Write([]byte("\x16\x03\x01\x00\x05hello"))
-		_ = client.Close()
-	}()
+	go func() { _, _ = client.Write([]byte("\x16\x03\x01\x00\x05hello")) }()
 	_, first, err := sniff(server, time.Second)
 	require.NoError(t, err)
 	offered, read, err := readHello(server, first, time.Second)
 	require.NoError(t, err)
 	require.Empty(t, offered)
+	require.NoError(t, client.Close()) // Not before: a pipe whose other end is closed takes no deadline.
 	rest, err := io.ReadAll(server)
 	require.NoError(t, err)
 	require.Equal(t, "\x16\x03\x01\x00\x05hello", string(read)+string(rest))

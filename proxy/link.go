@@ -21,7 +21,7 @@ const (
 	patience = 50 * time.Millisecond
 	// endTime is how long a failed write waits for how the connection ended.
 	endTime = 100 * time.Millisecond
-	// freshTime is how long an unused connection is trusted without a look.
+	// freshTime is how long an unused connection to another proxy is trusted without a look.
 	freshTime = 2 * time.Millisecond
 	// linkAge is when a connection is no longer used again, give or take linkAgeSpread, so that those
 	// that were opened together do not all end together.
@@ -73,13 +73,14 @@ func (u *upstreams) open(ctx context.Context, to *hop) (*link, error) {
 	return l, nil
 }
 
-// alive says whether a link that was not used for a while can be used again. Something to read then
-// is its end, or an answer that nobody has asked for.
+// alive says whether a link can be used again. Something to read is its end, or an answer that nobody
+// has asked for, which would be taken for that of the next request: an application may have seen two
+// requests where there was one. Another proxy has not, and says how it ends.
 func (l *link) alive(now time.Time) bool {
 	if now.After(l.expires) {
 		return false
 	}
-	if now.Sub(l.idleSince) < freshTime || l.raw == nil {
+	if l.raw == nil || l.key.identity != "" && now.Sub(l.idleSince) < freshTime {
 		return true
 	}
 	l.readable = true

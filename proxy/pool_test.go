@@ -32,32 +32,35 @@ func newLink(t *testing.T, key linkKey, expires time.Time) (*link, net.Conn) {
 
 func TestLinksThatHaveEndedAreNotUsed(t *testing.T) {
 	now := time.Now()
-	key := linkKey{address: "a:1"}
+	toApp, toPeer := linkKey{address: "a:1"}, linkKey{address: "a:1", identity: "spiffe://a/b"}
 	for name, test := range map[string]struct {
+		key   linkKey
 		spoil func(*link, net.Conn)
 		after time.Duration
 		want  bool
 	}{
-		"fine":                       {func(*link, net.Conn) {}, time.Millisecond, true},
-		"fine after a while":         {func(*link, net.Conn) {}, 100 * time.Millisecond, true},
-		"ended by the server":        {func(_ *link, far net.Conn) { _ = far.Close() }, 100 * time.Millisecond, false},
-		"an answer nobody asked for": {func(_ *link, far net.Conn) { _, _ = far.Write([]byte("HTTP/1.1 408\r\n")) }, 100 * time.Millisecond, false},
-		"too old":                    {func(l *link, _ net.Conn) { l.expires = now }, time.Millisecond, false},
+		"fine":                           {toApp, func(*link, net.Conn) {}, 0, true},
+		"fine after a while":             {toPeer, func(*link, net.Conn) {}, 100 * time.Millisecond, true},
+		"ended by the server":            {toApp, func(_ *link, far net.Conn) { _ = far.Close() }, 0, false},
+		"an answer nobody asked for":     {toApp, func(_ *link, far net.Conn) { _, _ = far.Write([]byte("HTTP/1.1 408\r\n")) }, 0, false},
+		"ended by a proxy a while ago":   {toPeer, func(_ *link, far net.Conn) { _ = far.Close() }, 100 * time.Millisecond, false},
+		"a proxy was heard a moment ago": {toPeer, func(_ *link, far net.Conn) { _ = far.Close() }, freshTime / 2, true},
+		"too old":                        {toApp, func(l *link, _ net.Conn) { l.expires = now }, time.Millisecond, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newLinkPool()
-			l, far := newLink(t, key, now.Add(time.Hour))
+			l, far := newLink(t, test.key, now.Add(time.Hour))
 			pool.put(l, now)
 			test.spoil(l, far)
 			require.Eventually(t, func() bool {
-				taken := pool.pop(key)
+				taken := pool.pop(test.key)
 				require.Same(t, l, taken)
 				alive := l.alive(now.Add(test.after))
 				pool.push(l)
 				return alive == test.want
 			}, 5*time.Second, time.Millisecond)
-			require.Equal(t, test.want, pool.take(key, now.Add(test.after)) == l)
-			require.Nil(t, pool.take(key, now))
+			require.Equal(t, test.want, pool.take(test.key, now.Add(test.after)) == l)
+			require.Nil(t, pool.take(test.key, now))
 		})
 	}
 }

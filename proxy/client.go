@@ -65,7 +65,7 @@ func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(
 	for c.await() {
 		p.activity.add()
 		again := c.serveOne(ctx)
-		p.activity.done()
+		p.activity.done(!c.exchange.nowhere)
 		if !again {
 			break
 		}

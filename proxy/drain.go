@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// drainLinger is how long nothing must have been open before a draining proxy leaves: the
+	// drainLinger is how long nothing must have been carried before a draining proxy leaves: the
 	// kube-proxies of other nodes still send new connections for a moment.
 	drainLinger = 3 * time.Second
 	// drainDeadline is when it leaves whatever is open. It lies within the default grace period of
@@ -29,24 +29,28 @@ type activity struct {
 
 func newActivity(now func() time.Time) *activity { return &activity{now: now, lastEnd: now()} }
 
-// add counts one more open request or connection, done one less.
+// add counts one more open request or connection, done one less. One that could be sent nowhere does
+// not count as use: a scrape or a probe of the pod's own address can no longer be helped when the
+// application has gone, and would keep the proxy to its deadline.
 func (a *activity) add() {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.open++
 }
 
-func (a *activity) done() {
+func (a *activity) done(carried bool) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
 	a.open--
-	a.lastEnd = a.now()
+	if carried {
+		a.lastEnd = a.now()
+	}
 }
 
 // draining says that answers should ask clients to leave.
 func (a *activity) draining() bool { return a.drainNow.Load() }
 
-// quietFor returns how long nothing has been open, and how much is.
+// quietFor returns how long nothing has been carried, and how much is open.
 func (a *activity) quietFor() (time.Duration, int) {
 	a.mutex.Lock()
 	defer a.mutex.Unlock()
@@ -56,7 +60,7 @@ func (a *activity) quietFor() (time.Duration, int) {
 	return a.now().Sub(a.lastEnd), 0
 }
 
-// drain waits until nothing has been open for the linger time or the deadline has come. As a native
+// drain waits until nothing has been carried for the linger time or the deadline has come. As a native
 // sidecar the proxy is told to stop when the application has gone: what still comes is passed to
 // peers. It goes on accepting, because whoever still sends here has not heard yet that the pod is
 // leaving and would be refused; /ready stays as it is for the same reason: readiness is not what
@@ -64,7 +68,7 @@ func (a *activity) quietFor() (time.Duration, int) {
 func (p *Proxy) drain(ctx context.Context) {
 	p.activity.drainNow.Store(true)
 	p.activity.add()
-	p.activity.done() // The linger begins now at the earliest.
+	p.activity.done(true) // The linger begins now at the earliest.
 	p.log.Info("draining", "linger", p.options.DrainLinger, "deadline", p.options.DrainDeadline)
 	deadline := time.NewTimer(p.options.DrainDeadline)
 	defer deadline.Stop()

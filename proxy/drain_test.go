@@ -81,6 +81,32 @@ func TestDrainingWaitsForWhatIsOpen(t *testing.T) {
 	<-pod.Ended()
 }
 
+// TestDrainingDoesNotWaitForWhatCannotBeServed: a monitoring system goes on asking the pod itself,
+// whose application has gone.
+func TestDrainingDoesNotWaitForWhatCannotBeServed(t *testing.T) {
+	m := proxytest.New(t)
+	pod := m.Start(proxytest.PodSpec{Name: "shop", Workload: "shop/shop", Hash: "s1", Linger: 200 * time.Millisecond, Deadline: time.Hour})
+	client := pod.OutsideClient()
+	pod.Drain()
+	patience := time.After(8 * time.Second)
+	for asked := 0; ; asked++ {
+		select {
+		case <-pod.Ended():
+			require.NotZero(t, asked)
+			return
+		case <-patience:
+			t.Fatalf("the proxy stays for requests that it cannot serve, %d so far", asked)
+		default:
+		}
+		response, err := client.Get(shop + "/metrics")
+		if err != nil {
+			continue // The proxy is leaving.
+		}
+		require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+		require.NoError(t, response.Body.Close())
+	}
+}
+
 func TestDrainingEndsAtTheDeadline(t *testing.T) {
 	entered := make(chan struct{})
 	pod := drainer(t, 10*time.Millisecond, 100*time.Millisecond, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -48,6 +48,8 @@ type exchange struct {
 
 	received time.Time
 	resends  int
+	// nowhere says that the request could be sent nowhere.
+	nowhere bool
 	// lost says that a safe request got no answer and was sent to another hop.
 	lost bool
 	// head says that the answer has no content, whatever its head says.
@@ -75,7 +77,7 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 	x.proxy, x.client, x.context = c.proxy, c, ctx
 	x.skip, x.clientID, x.peers, x.unmeshed = 0, "", false, false
 	x.received = time.Now()
-	x.resends, x.lost, x.head, x.closes = 0, false, false, false
+	x.resends, x.nowhere, x.lost, x.head, x.closes = 0, false, false, false, false
 	x.content, x.body, x.watching = nil, nil, nil
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
@@ -279,6 +281,7 @@ func (x *exchange) giveUpClient(to *hop) {
 
 // refuse answers a request that could be sent nowhere.
 func (x *exchange) refuse(last *hop) {
+	x.nowhere = true
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect)
 	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
 	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")

@@ -103,7 +103,7 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 		return
 	}
 	p.activity.add()
-	defer p.activity.done()
+	defer p.activity.done(true)
 	own := p.ownRevision()
 	p.counts.add(own, openCount{connections: 1})
 	defer p.counts.done(own, openCount{connections: 1})

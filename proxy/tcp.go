@@ -13,8 +13,9 @@ import (
 
 // carryTCP carries a connection as bytes: to the first place of its chooser that can be connected to.
 func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels trafficLabels) {
+	carried := false
 	p.activity.add()
-	defer p.activity.done()
+	defer func() { p.activity.done(carried) }()
 	var choose chooser
 	choose.begin(p, from, labels, openCount{connections: 1})
 	var last *hop
@@ -28,6 +29,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 		}
 		upstream, err := p.upstreams.connect(ctx, *to, mesh.ALPNTCP)
 		if err == nil {
+			carried = true
 			defer to.release()
 			p.pipe(client, client, upstream)
 			return

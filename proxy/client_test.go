@@ -23,7 +23,7 @@ func dialApp(t *testing.T, p *pair) net.Conn {
 	conn, err := p.caller.DialApp(t.Context(), shopVIP)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	return conn
 }
 

@@ -149,7 +149,7 @@ func (x *exchange) isSlow(l *link) bool {
 		return false
 	}
 	if x.pumping.Load() > 0 { // Somebody reads from the client, for as long as there is something.
-		l.deadline = time.Now().Add(patience)
+		l.deadline = time.Now().Add(pumpPatience)
 		_ = l.conn.SetReadDeadline(l.deadline) // Reading will tell.
 		return true
 	}

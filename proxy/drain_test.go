@@ -44,7 +44,7 @@ func TestDrainingGoesOnAccepting(t *testing.T) {
 		_, _ = io.Copy(io.Discard, response.Body)
 		_ = response.Body.Close()
 		return response.Close // Clients are asked to go elsewhere.
-	}, 5*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	status, body := proxytest.Get(t, pod.OutsideClient(), shop+"/")
 	require.Equal(t, 200, status, "new connections are still served")
 	require.Equal(t, "s1", body)

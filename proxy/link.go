@@ -19,6 +19,8 @@ const (
 	// patience is how long an answer is waited for before somebody looks whether the client is still
 	// there, at least half of it.
 	patience = 50 * time.Millisecond
+	// pumpPatience is the same while content still comes, which somebody looks after already.
+	pumpPatience = time.Second
 	// endTime is how long a failed write waits for how the connection ended.
 	endTime = 100 * time.Millisecond
 	// freshTime is how long an unused connection to another proxy is trusted without a look.

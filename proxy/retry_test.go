@@ -266,7 +266,7 @@ func (r *roll) replaceInOrder() {
 	// Whatever was under way then has ended when each worker has ended another request.
 	for worker := range len(r.done) {
 		before := r.done[worker].Load()
-		require.Eventually(r.t, func() bool { return r.done[worker].Load() > before }, 5*time.Second, time.Millisecond)
+		require.Eventually(r.t, func() bool { return r.done[worker].Load() > before }, time.Minute, time.Millisecond)
 	}
 	old.stop()
 	old.pod.Drain()

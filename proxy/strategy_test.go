@@ -190,7 +190,7 @@ func TestMirrorCopiesSafeRequests(t *testing.T) {
 			require.Equal(t, "s1", ask(t, client, http.MethodGet, fmt.Sprintf("/%s?n=%d", name, i), "Sluice-Mirrored: true"))
 			require.Equal(t, "s1", ask(t, client, http.MethodPost, "/order"))
 		}
-		require.Eventually(t, func() bool { return len(copies.below("/"+name)) == requests }, 10*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return len(copies.below("/"+name)) == requests }, time.Minute, 5*time.Millisecond)
 	}
 	for _, got := range copies.below("/") {
 		require.Equal(t, http.MethodGet, got.method, "what may change something is not copied")
@@ -206,7 +206,7 @@ func TestMirrorCopiesSafeRequests(t *testing.T) {
 		// One more is the request that subscribed.
 		return p.caller.Metric("sluice_mirrored_requests_total", `outcome="answered"`) == requests+1 &&
 			canary.Metric("response_total", `direction="inbound"`, `route_name="mirror"`, `status_code="500"`) == 2*requests+1
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	for _, pod := range []*proxytest.Pod{p.caller, p.pods[0]} {
 		require.Zero(t, pod.Metric("response_total", `dst_pod_template_hash="k1"`), "copies count for nobody who called")
 		require.Zero(t, pod.Metric("response_total", `classification="failure"`))
@@ -234,7 +234,7 @@ func TestMirrorCopiesBodiesWhenAllowed(t *testing.T) {
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, body, string(got))
 	}
-	require.Eventually(t, func() bool { return len(copies.below("/order")) == 2 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(copies.below("/order")) == 2 }, time.Minute, 5*time.Millisecond)
 	require.Equal(t, 1.0, p.caller.Metric("sluice_mirrored_requests_total", `outcome="dropped"`), "a large body is not kept for a copy")
 	sizes := map[int]bool{}
 	for _, got := range copies.below("/order") {
@@ -277,10 +277,10 @@ func TestUnsplitRequestsAreReported(t *testing.T) {
 	reported := func(want uint64) func() bool {
 		return func() bool { return p.Discovery.Report(name).GetUnsplit() == want }
 	}
-	require.Eventually(t, reported(7), 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, reported(7), time.Minute, 5*time.Millisecond)
 	p.setInbound(t, nil)
 	proxytest.Get(t, outside, shop+"/")
 	p.setInbound(t, &weights)
 	proxytest.Get(t, outside, shop+"/")
-	require.Eventually(t, reported(1), 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, reported(1), time.Minute, 5*time.Millisecond)
 }

@@ -93,7 +93,7 @@ func (d *Discovery) AwaitAcknowledged(t testing.TB, pod string) *meshpb.Report {
 		defer d.mutex.Unlock()
 		report = d.reports[pod]
 		return d.pending(pod, d.sent[pod]) == nil && report.GetVersion() == d.versions[pod] && d.versions[pod] > 0
-	}, 5*time.Second, time.Millisecond, "%s has not acknowledged", pod)
+	}, hangTime, time.Millisecond, "%s has not acknowledged", pod)
 	return report
 }
 

@@ -29,6 +29,10 @@ import (
 	"github.com/sluice-mesh/sluice/proxy"
 )
 
+// hangTime is when something that does not happen is given up. It says nothing of how long it takes:
+// whoever tests may have few processors.
+const hangTime = time.Minute
+
 // Mesh is a control plane and pods.
 type Mesh struct {
 	t         testing.TB
@@ -127,7 +131,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 		Log:                 log,
 		OriginalDestination: m.original,
 		Dial:                pod.dial,
-		ConnectTime:         time.Minute, // Whoever tests may have few processors.
+		ConnectTime:         hangTime,
 		DrainLinger:         spec.Linger,
 		DrainDeadline:       spec.Deadline,
 	})
@@ -172,7 +176,7 @@ func (p *Pod) awaitReady() {
 	require.Eventually(p.mesh.t, func() bool {
 		status, _ := p.AdminGet("/ready")
 		return status == http.StatusOK
-	}, 10*time.Second, 5*time.Millisecond, "proxy of %s is not ready", p.Spec.Name)
+	}, hangTime, 5*time.Millisecond, "proxy of %s is not ready", p.Spec.Name)
 }
 
 // Drain tells the proxy to stop, as SIGTERM does. Ended is closed when it has.
@@ -308,7 +312,7 @@ func (m *Mesh) client(dial func(context.Context, string) (net.Conn, error)) *htt
 		MaxIdleConnsPerHost: 64,
 	}
 	m.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: hangTime}
 }
 
 // AdminGet asks the admin port.

@@ -187,8 +187,10 @@ func stepIsPassed(s *step) string {
 	if s.canary.Status.Phase != v1alpha1.PhaseHolding {
 		return ""
 	}
+	// Who loses the traffic while it is below all steps begins with the first of them.
+	lost := s.canary.Status.Step < 0 && s.decision.Status.Weight == 0
 	further := entered(s, v1alpha1.PhasePromoting) ||
-		entered(s, v1alpha1.PhaseScaling) && s.decision.Status.Step > s.canary.Status.Step
+		entered(s, v1alpha1.PhaseScaling) && !lost && s.decision.Status.Step > s.canary.Status.Step
 	if !further {
 		return ""
 	}

@@ -103,7 +103,7 @@ func newCell(scenario Scenario, rule string, outcomes []Outcome) Cell {
 	return Cell{
 		Scenario: scenario, Rule: rule, Runs: len(outcomes),
 		Wrong: share(wrong, len(outcomes)), WrongFull: share(wrongFull, len(outcomes)),
-		Median: quantile(took, 0.5), P95: quantile(took, 0.95), Bad: mean(bad),
+		Median: Quantile(took, 0.5), P95: Quantile(took, 0.95), Bad: Mean(bad),
 		Undecided: share(undecided, len(outcomes)), Low: share(low, len(outcomes)),
 		Stages: stages(outcomes), Example: outcomes[0].Reason,
 	}
@@ -131,24 +131,26 @@ func stages(outcomes []Outcome) []Stage {
 	var stages []Stage
 	for i := range left {
 		slices.Sort(left[i])
-		stages = append(stages, Stage{Left: quantile(left[i], 0.5), RolledBack: share(rolledBack[i], len(outcomes))})
+		stages = append(stages, Stage{Left: Quantile(left[i], 0.5), RolledBack: share(rolledBack[i], len(outcomes))})
 	}
 	return stages
 }
 
 const normal95 = 1.96
 
-// share in percent, with Wilson's interval.
 func share(part, whole int) Interval {
-	n := float64(whole)
-	p := float64(part) / n
+	return Share(float64(part)/float64(whole), float64(whole))
+}
+
+// Share p of n, in percent, with Wilson's interval.
+func Share(p, n float64) Interval {
 	centre := (p + normal95*normal95/(2*n)) / (1 + normal95*normal95/n)
 	half := normal95 / (1 + normal95*normal95/n) * math.Sqrt(p*(1-p)/n+normal95*normal95/(4*n*n))
 	return Interval{100 * p, 100 * math.Max(0, centre-half), 100 * math.Min(1, centre+half)}
 }
 
-// quantile of sorted values, with an interval by order statistics.
-func quantile(sorted []float64, q float64) Interval {
+// Quantile of sorted values, with an interval by order statistics.
+func Quantile(sorted []float64, q float64) Interval {
 	n := float64(len(sorted))
 	if n == 0 {
 		return Interval{math.NaN(), math.NaN(), math.NaN()}
@@ -160,7 +162,8 @@ func quantile(sorted []float64, q float64) Interval {
 	return Interval{at(n * q), at(n*q - half), at(n*q + half + 1)}
 }
 
-func mean(values []float64) Interval {
+// Mean with a normal interval.
+func Mean(values []float64) Interval {
 	n, sum, squares := float64(len(values)), 0.0, 0.0
 	for _, value := range values {
 		sum += value

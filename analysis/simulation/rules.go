@@ -3,7 +3,6 @@
 package simulation
 
 import (
-	"context"
 	"math"
 	"slices"
 	"time"
@@ -65,84 +64,54 @@ func runGate(s Scenario, seed uint64, plan Plan, options GateOptions) Outcome {
 	v := newView(w, limit)
 	v.lateBirth = options.LateBirth
 	w.advance(0)
-	gate, err := analysis.Begin(plan.Config, epoch())
+	run, err := plan.Begin(epoch())
 	if err != nil {
 		panic(err) // Validate was not asked
 	}
-	run := &gateRun{world: w, gate: gate, plan: plan, options: options}
-	run.enter(0)
+	w.shift(run.Weight())
+	reader := &reader{view: v, run: run, noPods: options.NoPods}
 	for horizon := plan.horizon(); w.now < horizon; {
 		w.advance(w.now + options.Interval)
 		if w.down(w.now) {
 			continue // the source answers with an error: hold
 		}
-		if outcome, over := run.look(v); over {
-			outcome.Reason = run.reason
-			return w.ended(outcome)
+		reader.read()
+		switch run.Look(at(w.now)) {
+		case Promote:
+			return w.judged(run, Outcome{Promoted: true})
+		case RollBack:
+			return w.judged(run, Outcome{RolledBack: true})
+		case Next:
+			w.shift(run.Weight())
+		case Stay:
 		}
 	}
-	return w.ended(Outcome{Reason: run.reason})
+	return w.judged(run, Outcome{})
 }
 
-type gateRun struct {
-	world   *world
-	gate    *analysis.Gate
-	plan    Plan
-	options GateOptions
-	step    int
-	entered float64
-	read    time.Time
-	low     bool
-	reason  string
+func (w *world) judged(run *Run, outcome Outcome) Outcome {
+	outcome.Low, outcome.Reason = outcome.Promoted && run.Low(), run.Judgement().Reason
+	return w.ended(outcome)
 }
 
-func (r *gateRun) enter(step int) {
-	r.step, r.entered = step, r.world.now
-	r.world.shift(r.plan.Steps[step].Weight)
-	r.gate.Enter(r.plan.gateStep(step, at(r.world.now)))
+// reader folds what has been scraped since it read last.
+type reader struct {
+	view   *view
+	run    *Run
+	noPods bool
+	last   time.Time
 }
 
-func (r *gateRun) look(source analysis.Source) (Outcome, bool) {
-	rounds, err := source.Rounds(context.Background(), analysis.Query{Since: r.read})
-	if err != nil {
-		return Outcome{}, false
-	}
-	for _, round := range rounds {
-		if r.options.NoPods {
+func (r *reader) read() {
+	for _, round := range r.view.since(r.last) {
+		if r.noPods {
 			round.StablePods = nil
 		}
-		r.gate.Add(round)
+		r.run.Add(round)
 		if !round.Open {
-			r.read = round.End
+			r.last = round.End
 		}
 	}
-	judgement := r.gate.Judge(at(r.world.now))
-	r.reason = judgement.Reason
-	switch judgement.Verdict {
-	case analysis.VerdictFail:
-		return Outcome{RolledBack: true}, true
-	case analysis.VerdictPass:
-		return r.pass(judgement.Cause != analysis.CauseEvidence)
-	case analysis.VerdictWait, analysis.VerdictHold:
-	}
-	limit := r.plan.Steps[r.step].Hold + r.plan.MaximumHold
-	switch over := r.plan.MaximumHold > 0 && r.world.now-r.entered >= limit.Seconds(); {
-	case over && r.plan.OnInconclusive == analysis.PolicyRollback:
-		return Outcome{RolledBack: true}, true
-	case over && r.plan.OnInconclusive == analysis.PolicyAdvance:
-		return r.pass(true)
-	}
-	return Outcome{}, false
-}
-
-// pass leaves the step.
-func (r *gateRun) pass(low bool) (Outcome, bool) {
-	r.low = r.low || low
-	if r.step+1 == len(r.plan.Steps) {
-		return Outcome{Promoted: true, Low: r.low}, true
-	}
-	r.enter(r.step + 1)
-	return Outcome{}, false
 }
 
 // peer makes a world for a rule that asks for windows of each revision.

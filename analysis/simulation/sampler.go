@@ -7,17 +7,18 @@ import (
 	"math/rand/v2"
 )
 
-// sampler draws counts exactly: a normal approximation would fake the tails, which are all that a
+// Sampler draws counts exactly: a normal approximation would fake the tails, which are all that a
 // gate's false alarms are made of.
-type sampler struct{ *rand.Rand }
+type Sampler struct{ *rand.Rand }
 
-func newSampler(seed, stream uint64) sampler {
-	return sampler{rand.New(rand.NewPCG(seed, stream))}
+// NewSampler draws the same for the same seed and stream.
+func NewSampler(seed, stream uint64) Sampler {
+	return Sampler{rand.New(rand.NewPCG(seed, stream))}
 }
 
-// poisson draws the number of events of a given mean: by multiplication, and for larger means by
+// Poisson draws the number of events of a given mean: by multiplication, and for larger means by
 // transformed rejection (Hörmann 1993, PTRS).
-func (s sampler) poisson(mean float64) int {
+func (s Sampler) Poisson(mean float64) int {
 	if mean <= 0 {
 		return 0
 	}
@@ -49,23 +50,23 @@ func (s sampler) poisson(mean float64) int {
 	}
 }
 
-// binomial draws how many of n come true with chance p: by inversion, and where more are expected by
+// Binomial draws how many of n come true with chance p: by inversion, and where more are expected by
 // transformed rejection (Hörmann 1993, BTRS).
-func (s sampler) binomial(n int, p float64) int {
+func (s Sampler) Binomial(n int, p float64) int {
 	switch {
 	case n <= 0 || p <= 0:
 		return 0
 	case p >= 1:
 		return n
 	case p > 0.5:
-		return n - s.binomial(n, 1-p)
+		return n - s.Binomial(n, 1-p)
 	case float64(n)*p < 10:
 		return s.invert(n, p)
 	}
 	return s.reject(n, p)
 }
 
-func (s sampler) invert(n int, p float64) int {
+func (s Sampler) invert(n int, p float64) int {
 	odds, chance := p/(1-p), math.Exp(float64(n)*math.Log1p(-p))
 	u, k := s.Float64(), 0
 	for u > chance && k < n {
@@ -76,7 +77,7 @@ func (s sampler) invert(n int, p float64) int {
 	return k
 }
 
-func (s sampler) reject(count int, p float64) int {
+func (s Sampler) reject(count int, p float64) int {
 	n := float64(count)
 	spread := math.Sqrt(n * p * (1 - p))
 	b := 1.15 + 2.53*spread

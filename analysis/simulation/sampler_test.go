@@ -24,23 +24,23 @@ func TestSamplersAreExact(t *testing.T) {
 	}
 	cases := []struct {
 		name   string
-		draw   func(sampler) int
+		draw   func(Sampler) int
 		chance func(float64) float64
 		most   int
 	}{
-		{"poisson 0.3", func(s sampler) int { return s.poisson(0.3) }, poisson(0.3), 20},
-		{"poisson 9.5", func(s sampler) int { return s.poisson(9.5) }, poisson(9.5), 60},
-		{"poisson 12", func(s sampler) int { return s.poisson(12) }, poisson(12), 60},
-		{"poisson 800", func(s sampler) int { return s.poisson(800) }, poisson(800), 1200},
-		{"binomial 5 0.2", func(s sampler) int { return s.binomial(5, 0.2) }, binomial(5, 0.2), 5},
-		{"binomial 7500 0.001", func(s sampler) int { return s.binomial(7500, 0.001) }, binomial(7500, 0.001), 40},
-		{"binomial 7500 0.01", func(s sampler) int { return s.binomial(7500, 0.01) }, binomial(7500, 0.01), 200},
-		{"binomial 60 0.5", func(s sampler) int { return s.binomial(60, 0.5) }, binomial(60, 0.5), 60},
-		{"binomial 300 0.9", func(s sampler) int { return s.binomial(300, 0.9) }, binomial(300, 0.9), 300},
+		{"poisson 0.3", func(s Sampler) int { return s.Poisson(0.3) }, poisson(0.3), 20},
+		{"poisson 9.5", func(s Sampler) int { return s.Poisson(9.5) }, poisson(9.5), 60},
+		{"poisson 12", func(s Sampler) int { return s.Poisson(12) }, poisson(12), 60},
+		{"poisson 800", func(s Sampler) int { return s.Poisson(800) }, poisson(800), 1200},
+		{"binomial 5 0.2", func(s Sampler) int { return s.Binomial(5, 0.2) }, binomial(5, 0.2), 5},
+		{"binomial 7500 0.001", func(s Sampler) int { return s.Binomial(7500, 0.001) }, binomial(7500, 0.001), 40},
+		{"binomial 7500 0.01", func(s Sampler) int { return s.Binomial(7500, 0.01) }, binomial(7500, 0.01), 200},
+		{"binomial 60 0.5", func(s Sampler) int { return s.Binomial(60, 0.5) }, binomial(60, 0.5), 60},
+		{"binomial 300 0.9", func(s Sampler) int { return s.Binomial(300, 0.9) }, binomial(300, 0.9), 300},
 	}
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			random := newSampler(uint64(i), 3)
+			random := NewSampler(uint64(i), 3)
 			seen := make([]float64, c.most+1)
 			for range draws {
 				seen[min(c.draw(random), c.most)]++
@@ -62,11 +62,11 @@ func TestSamplersAreExact(t *testing.T) {
 			require.Less(t, chi, freedom+5*math.Sqrt(2*freedom)+5, fmt.Sprint(freedom))
 		})
 	}
-	random := newSampler(1, 1)
-	require.Zero(t, random.poisson(0))
-	require.Zero(t, random.binomial(0, 0.5))
-	require.Zero(t, random.binomial(9, 0))
-	require.Equal(t, 9, random.binomial(9, 1))
+	random := NewSampler(1, 1)
+	require.Zero(t, random.Poisson(0))
+	require.Zero(t, random.Binomial(0, 0.5))
+	require.Zero(t, random.Binomial(9, 0))
+	require.Equal(t, 9, random.Binomial(9, 1))
 }
 
 func TestLatencies(t *testing.T) {

@@ -3,7 +3,6 @@
 package simulation
 
 import (
-	"context"
 	"math"
 	"slices"
 	"time"
@@ -36,8 +35,6 @@ type view struct {
 	cold   []tally // by meter, since the last round, from pods that are not warm
 }
 
-var _ analysis.Source = (*view)(nil)
-
 func newView(w *world, limit time.Duration) *view {
 	v := &view{world: w, limit: limit, began: -history, seen: make([]float64, len(w.next))}
 	n := len(w.meters)
@@ -56,17 +53,17 @@ func newView(w *world, limit time.Duration) *view {
 	return v
 }
 
-// Rounds are those that have ended since, and the open one.
-func (v *view) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round, error) {
+// since are the rounds that have ended since, and the open one.
+func (v *view) since(then time.Time) []analysis.Round {
 	ended := len(v.rounds)
-	for ended > 0 && v.rounds[ended-1].End.After(query.Since) {
+	for ended > 0 && v.rounds[ended-1].End.After(then) {
 		ended--
 	}
 	rounds := slices.Clip(v.rounds[ended:])
 	if v.open.Canary.Requests > 0 {
 		rounds = append(rounds, v.open)
 	}
-	return rounds, nil
+	return rounds
 }
 
 func (v *view) scraped(scraper int, now float64) {

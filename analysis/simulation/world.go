@@ -72,7 +72,7 @@ type pod struct {
 type world struct {
 	scenario Scenario
 	vantage  Vantage
-	random   sampler
+	random   Sampler
 	edges    []float64
 	limit    float64 // over which responses are slow
 	pods     []pod
@@ -94,7 +94,7 @@ type world struct {
 
 func newWorld(scenario Scenario, vantage Vantage, seed uint64, edges []float64, limit time.Duration) *world {
 	w := &world{
-		scenario: scenario, vantage: vantage, random: newSampler(seed, 17), edges: edges, limit: limit.Seconds(),
+		scenario: scenario, vantage: vantage, random: NewSampler(seed, 17), edges: edges, limit: limit.Seconds(),
 		now: -history, outage: never, blip: never, away: never,
 	}
 	for i := range stablePods + canaryPods {
@@ -236,22 +236,22 @@ func (w *world) drawAll() {
 func (w *world) draw(m *meter) {
 	length := w.now - m.drawn
 	m.drawn = w.now
-	n := w.random.poisson(m.rate * length)
+	n := w.random.Poisson(m.rate * length)
 	if n == 0 {
 		return
 	}
 	m.total.requests += n
 	if size := w.scenario.Clusters; size > 1 {
-		m.total.errors += min(n, size*w.random.poisson(float64(n)*m.errors/float64(size)))
+		m.total.errors += min(n, size*w.random.Poisson(float64(n)*m.errors/float64(size)))
 	} else {
-		m.total.errors += w.random.binomial(n, m.errors)
+		m.total.errors += w.random.Binomial(n, m.errors)
 	}
 	left, before := n, 1.0
 	for i, share := range m.over {
 		if left == 0 || before <= 0 {
 			break
 		}
-		left = w.random.binomial(left, math.Min(1, share/before))
+		left = w.random.Binomial(left, math.Min(1, share/before))
 		before = share
 		m.total.over[i] += left
 	}

@@ -40,6 +40,7 @@ const (
 	labelError       = "error"
 	labelEdge        = "le"
 	labelNamespace   = "namespace"
+	labelWorkload    = "deployment"
 
 	labelDestinationNamespace = "dst_namespace"
 

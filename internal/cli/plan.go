@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	kubernetesyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -49,40 +48,49 @@ func (o *planOptions) bind(command *cobra.Command) {
 	flags.StringVar(&o.name, "canary", "", "which Canary of the file, if it holds more than one")
 	flags.Float64Var(&o.successRate, "gate-success-rate", usual.SuccessRate, "objective: percent of requests that succeed; replaces the file's")
 	flags.DurationVar(&o.latency, "gate-latency-p99", usual.LatencyLimit, "objective: at most 1 % of responses take longer; replaces the file's")
+	flags.StringVar(&o.steps, "steps", defaultSteps, "weights in percent with their holds; replaces the file's")
 	o.changed = flags.Changed
 }
 
-func (o *planOptions) bindSteps(flags *pflag.FlagSet) {
-	flags.StringVar(&o.steps, "steps", defaultSteps, "weights in percent with their holds; replaces the file's")
+// tryout is a plan, and the workload that it is for if a Canary says that.
+type tryout struct {
+	plan                simulation.Plan
+	namespace, workload string
+	// notes say what of a Canary the plan leaves out.
+	notes []string
 }
 
-// plan reads the file and the flags. The notes say what of a Canary the plan leaves out.
-func (o *planOptions) plan(in io.Reader) (plan simulation.Plan, notes []string, err error) {
-	plan = simulation.Plan{Config: analysis.Defaults(), MaximumHold: defaultMaxHold, OnInconclusive: analysis.PolicyHold}
+// read the file and the flags.
+func (o *planOptions) read(in io.Reader) (*tryout, error) {
+	tried := &tryout{}
+	plan := &tried.plan
+	*plan = simulation.Plan{Config: analysis.Defaults(), MaximumHold: defaultMaxHold, OnInconclusive: analysis.PolicyHold}
 	for _, edge := range analysis.LatencyEdges() {
 		plan.Histogram = append(plan.Histogram, edge.Seconds())
 	}
 	if o.file != "" {
-		canary, err := o.read(in)
+		canary, err := o.find(in)
 		if err != nil {
-			return plan, nil, err
+			return nil, err
 		}
-		if notes, err = canary.into(&plan); err != nil {
-			return plan, nil, fmt.Errorf("--filename %s: Canary %s: %w", o.file, canary.Name, err)
+		if tried.notes, err = canary.into(plan); err != nil {
+			return nil, fmt.Errorf("--filename %s: Canary %s: %w", o.file, canary.Name, err)
 		}
+		tried.namespace, tried.workload = canary.Namespace, canary.Spec.TargetRef.Name
 	} else if o.name != "" {
-		return plan, nil, errors.New("--canary: give the file that holds it with --filename")
+		return nil, errors.New("--canary: give the file that holds it with --filename")
 	}
 	if o.file == "" || o.changed("steps") {
+		var err error
 		if plan.Steps, err = parseSteps(o.steps); err != nil {
-			return plan, nil, fmt.Errorf("--steps %s: %w", o.steps, err)
+			return nil, fmt.Errorf("--steps %s: %w", o.steps, err)
 		}
 	}
 	if err := o.objectives(&plan.Config.Objectives); err != nil {
-		return plan, nil, err
+		return nil, err
 	}
 	plan.Config.Steps = len(plan.Steps)
-	return plan, notes, plan.Validate()
+	return tried, plan.Validate()
 }
 
 // objectives that flags replace.
@@ -132,8 +140,8 @@ type manifest struct {
 	holds []*metav1.Duration
 }
 
-// read finds the Canary in the file.
-func (o *planOptions) read(in io.Reader) (*manifest, error) {
+// find the Canary in the file.
+func (o *planOptions) find(in io.Reader) (*manifest, error) {
 	if o.file != "-" {
 		file, err := os.Open(o.file)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -66,6 +67,7 @@ func newRoot(dial dialer) *cobra.Command {
 		newController(),
 		newMesh(),
 		newSimulate(),
+		newBacktest(time.Now),
 		newVersion(),
 	)
 	for _, what := range asks() {

@@ -60,7 +60,6 @@ docs/simulate.md says how the service is modelled.`,
 	}
 	options.planOptions.bind(command)
 	flags := command.Flags()
-	options.bindSteps(flags)
 	options.serviceOptions.bind(flags)
 	flags.StringArrayVar(&options.defects, "defect", nil, "what is wrong with the canary, such as errors=5,step=2; may be repeated")
 	flags.IntVar(&options.runs, "runs", 1000, "how often each canary is released, 10 to 1000000")
@@ -77,10 +76,11 @@ func (o *simulateOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	if err := o.check(); err != nil {
 		return err
 	}
-	plan, notes, err := o.plan(in)
+	tried, err := o.read(in)
 	if err != nil {
 		return err
 	}
+	plan := tried.plan
 	service, err := o.service()
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (o *simulateOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 		return err
 	}
 	report := newForecast(plan, cells)
-	notes = append(notes, o.broken(plan.Config.Objectives)...)
+	notes := append(tried.notes, o.broken(plan.Config.Objectives)...)
 	report.Notes, report.Service, report.Runs, report.Seed = notes, o.describe(), o.runs, o.seed
 	report.Metrics = fmt.Sprintf("scraped every %v from %s, judged every %v", o.scrape, o.counters(), o.interval)
 	if o.output == formatJSON {

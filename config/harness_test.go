@@ -215,7 +215,7 @@ rollbackWindow: 24h
 drain: 30s
 maxHold: 2h
 onInconclusive: hold
-deadlines: {held: 24h, shifting: 10m, promoting: 30m}
+deadlines: {held: 24h, shifting: 10m, approval: 24h, promoting: 30m}
 `), &want))
 	got, err := yaml.Marshal(canary.Object["spec"])
 	require.NoError(t, err)

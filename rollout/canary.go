@@ -140,7 +140,7 @@ func (p *planner) holding() {
 	p.keepHold()
 	p.align()
 	switch {
-	case p.status.Phase != v1alpha1.PhaseHolding:
+	case p.status.Phase == v1alpha1.PhaseShifting: // the steps were edited
 		return
 	case p.retreat():
 		p.enter(v1alpha1.PhaseScaling, p.lossMessage())
@@ -169,6 +169,9 @@ func (p *planner) holding() {
 
 // leaveStep goes on to the next step or, after the last, to the handover.
 func (p *planner) leaveStep(why string) {
+	if p.unapproved(why) {
+		return
+	}
 	last, stop := int(p.status.Step) == len(p.steps())-1, p.halted()
 	if !last && stop == nil {
 		stop = p.braked()
@@ -177,6 +180,7 @@ func (p *planner) leaveStep(why string) {
 		p.stop(stop, fmt.Sprintf("weight %s is passed: %s", p.weightText(p.status.Weight), why))
 		return
 	}
+	p.noteApprovals()
 	if last {
 		p.enter(v1alpha1.PhasePromoting, "the last gate is passed: "+why)
 		return

@@ -49,6 +49,8 @@ type Options struct {
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=sluice.dev,resources=approvals,verbs=get;list;watch
+// +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingadmissionpolicies;mutatingadmissionpolicybindings;mutatingwebhookconfigurations,resourceNames=sluice-approval,verbs=get
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=apps,resources=deployments/finalizers,verbs=update
 // +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch;create;patch;delete
@@ -110,6 +112,7 @@ func Register(mgr manager.Manager, options Options) error {
 	}
 	if options.HoldWebhook {
 		mgr.GetWebhookServer().Register(HoldPath, HoldHandler(mgr.GetScheme()))
+		mgr.GetWebhookServer().Register(StampPath, StampHandler())
 	}
 	return watch(mgr, reconciler, orDefault(options.Concurrency, 4))
 }

@@ -18,6 +18,7 @@ const (
 	defaultRollbackWindow    = 24 * time.Hour
 	defaultHeldDeadline      = 24 * time.Hour
 	defaultShiftingDeadline  = 10 * time.Minute
+	defaultApprovalDeadline  = 24 * time.Hour
 	defaultPromotingDeadline = 30 * time.Minute
 	defaultMaxHold           = 2 * time.Hour
 )
@@ -39,6 +40,8 @@ func (p *planner) deadline() (time.Duration, string) {
 		return p.scalingDeadline(), "scaling"
 	case v1alpha1.PhaseShifting:
 		return durationOr(deadlines.Shifting, defaultShiftingDeadline), "shifting"
+	case v1alpha1.PhaseAwaitingApproval:
+		return durationOr(deadlines.Approval, defaultApprovalDeadline), "approval"
 	case v1alpha1.PhasePromoting:
 		return durationOr(deadlines.Promoting, defaultPromotingDeadline), "promoting"
 	}
@@ -71,8 +74,12 @@ func (p *planner) late() {
 
 // inconclusive ends the wait for a verdict when spec.maxHold is over. It says whether it is.
 func (p *planner) inconclusive(judgement analysis.Judgement) bool {
-	limit := durationOr(p.canary.Spec.MaxHold, defaultMaxHold) + p.step(p.status.Step).Hold.Duration
-	if p.since() < limit {
+	over := p.since() >= durationOr(p.canary.Spec.MaxHold, defaultMaxHold)+p.step(p.status.Step).Hold.Duration
+	if p.status.Phase == v1alpha1.PhaseAwaitingApproval {
+		// The step has had its verdict; only who goes on without one goes on here.
+		over = p.canary.Spec.OnInconclusive == v1alpha1.InconclusivePromote
+	}
+	if !over {
 		return false
 	}
 	message := fmt.Sprintf("weight %s has no verdict after %s (spec.maxHold); %s: %s",

@@ -24,7 +24,7 @@ func TestDeletionIsNotHeldUp(t *testing.T) {
 	} {
 		for _, phase := range []v1alpha1.Phase{
 			v1alpha1.PhaseStable, v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting,
-			v1alpha1.PhaseHolding, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected,
+			v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected,
 		} {
 			t.Run(name+" in "+string(phase), func(t *testing.T) {
 				canary := &v1alpha1.Canary{ObjectMeta: metav1.ObjectMeta{

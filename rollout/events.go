@@ -27,18 +27,19 @@ type notice struct {
 // notices is the table of all transitions: an event is a function of the transition, so that none can
 // be missed. From lists phases; a pair that is not here is not a transition of the plan.
 func notices() []notice {
-	const running = "Held Scaling Shifting Holding Promoting"
+	const running = "Held Scaling Shifting Holding AwaitingApproval Promoting"
 	return []notice{
 		{"Stable", v1alpha1.PhaseHeld, false, []string{v1alpha1.ReasonRunStarted}},
 		{"Stable", v1alpha1.PhaseRejected, true, []string{v1alpha1.ReasonRolledBack}},
-		{"Held Shifting Holding Promoting", v1alpha1.PhaseScaling, false, []string{v1alpha1.ReasonScaling}},
-		{"Scaling Holding Promoting", v1alpha1.PhaseShifting, false, []string{v1alpha1.ReasonShifting}},
+		{"Held Shifting Holding AwaitingApproval Promoting", v1alpha1.PhaseScaling, false, []string{v1alpha1.ReasonScaling}},
+		{"Scaling Holding AwaitingApproval Promoting", v1alpha1.PhaseShifting, false, []string{v1alpha1.ReasonShifting}},
 		{"Scaling Shifting", v1alpha1.PhaseHolding, false, []string{v1alpha1.ReasonHolding}},
-		{"Holding", v1alpha1.PhasePromoting, false, []string{v1alpha1.ReasonPromoting}},
+		{"Holding", v1alpha1.PhaseAwaitingApproval, false, []string{v1alpha1.ReasonAwaitingApproval}},
+		{"Holding AwaitingApproval", v1alpha1.PhasePromoting, false, []string{v1alpha1.ReasonPromoting}},
 		{running, v1alpha1.PhaseRollingBack, false, []string{v1alpha1.ReasonRollingBack, v1alpha1.ReasonRolledBack}},
 		{"RollingBack", v1alpha1.PhaseRejected, false, []string{v1alpha1.ReasonRejected}},
 		{"Promoting", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonCancelled, v1alpha1.ReasonPromoted, v1alpha1.ReasonBypassed}},
-		{"Held Scaling Shifting Holding RollingBack", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonCancelled, v1alpha1.ReasonPromoted, v1alpha1.ReasonBypassed}},
+		{"Held Scaling Shifting Holding AwaitingApproval RollingBack", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonCancelled, v1alpha1.ReasonPromoted, v1alpha1.ReasonBypassed}},
 		{"Rejected", v1alpha1.PhaseStable, false, []string{v1alpha1.ReasonMovedOn, v1alpha1.ReasonBypassed, v1alpha1.ReasonRequested}},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -45,7 +46,7 @@ func TestNoTransitionIsWithoutItsEvent(t *testing.T) {
 			w.reconcile(w.random.IntN(6) == 0)
 		}
 	}
-	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected} {
+	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected} {
 		for _, disturb := range []func(*world){
 			func(w *world) { w.push("A") },
 			func(w *world) { w.seen.Target.Deleting = true },
@@ -59,6 +60,11 @@ func TestNoTransitionIsWithoutItsEvent(t *testing.T) {
 				if w.seen.Split != nil {
 					w.seen.Split.CanaryWeight = 0
 				}
+			},
+			func(w *world) { w.canary.Spec.Steps[2].Approval = nil },
+			func(w *world) {
+				w.canary.Spec.Steps[0].Approval = &v1alpha1.StepApproval{}
+				w.now = w.now.Add(time.Hour)
 			},
 		} {
 			w := at(t, phase)
@@ -82,6 +88,9 @@ func at(t *testing.T, phase v1alpha1.Phase) *world {
 	w.push("A")
 	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseStable && w.still() })
 	w.push("B")
+	if phase == v1alpha1.PhaseAwaitingApproval {
+		w.canary.Spec.Steps[2].Approval = &v1alpha1.StepApproval{}
+	}
 	verdict := analysis.VerdictPass
 	if phase == v1alpha1.PhaseRollingBack || phase == v1alpha1.PhaseRejected {
 		verdict = analysis.VerdictFail

@@ -73,7 +73,7 @@ func evidenceSince(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) time.Time {
 // for.
 func gateIsDue(canary *v1alpha1.Canary) bool {
 	switch canary.Status.Phase {
-	case v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 		return true
 	case v1alpha1.PhaseScaling, v1alpha1.PhaseShifting:
 		return canary.Status.Weight > 0 && canary.Status.StepStartedAt != nil

@@ -37,6 +37,10 @@ type Observed struct {
 	// wait for each other, if this one does; empty when there is none.
 	Dependencies []Dependency
 	Circle       []string
+	// Approvals are those of the current run, oldest first, and StampedSince is when the admission rule
+	// that writes their approvers was made; zero when there is none.
+	Approvals    []v1alpha1.Approval
+	StampedSince time.Time
 	// Outdated are the names of stable's pods that were made before a restart was asked for, oldest
 	// first; looked up only while one is asked for.
 	Outdated []string

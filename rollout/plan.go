@@ -100,7 +100,7 @@ func (p *planner) phase() {
 		p.scaling()
 	case v1alpha1.PhaseShifting:
 		p.shifting()
-	case v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 		p.holding()
 	case v1alpha1.PhasePromoting:
 		p.promoting()

@@ -63,13 +63,16 @@ func (p *planner) hurried() bool {
 	return p.asked(v1alpha1.AnnotationPromote) && !p.returning()
 }
 
-// hurry goes to the last step at once.
+// hurry goes to the last step at once, or to the first for which people's word is missing.
 func (p *planner) hurry() bool {
-	last := int32(len(p.steps())) - 1
-	if !p.hurried() || p.status.Step >= last || p.rising() != nil {
+	if !p.hurried() || p.rising() != nil {
 		return false
 	}
-	p.status.Step = last
+	step := p.hurriesTo()
+	if p.status.Step >= step {
+		return false
+	}
+	p.status.Step = step
 	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("people asked for promotion: going on at weight %s", p.weightText(p.weight())))
 	p.requested(actionPromote, v1alpha1.AnnotationPromote)
 	p.event(false, v1alpha1.ReasonRequested, "people asked for promotion: the gates of the steps that are left are skipped")
@@ -150,7 +153,7 @@ func (p *planner) restart() {
 // restful phases may last, and nothing of the run moves in them.
 func restful(phase v1alpha1.Phase) bool {
 	switch phase {
-	case v1alpha1.PhaseStable, v1alpha1.PhaseHeld, v1alpha1.PhaseRejected:
+	case v1alpha1.PhaseStable, v1alpha1.PhaseHeld, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhaseRejected:
 		return true
 	}
 	return false

@@ -178,7 +178,7 @@ func (p *planner) align() {
 		return
 	}
 	p.status.Step = step
-	if p.status.Phase == v1alpha1.PhaseHolding {
+	if p.status.Phase == v1alpha1.PhaseHolding || p.status.Phase == v1alpha1.PhaseAwaitingApproval {
 		p.enter(v1alpha1.PhaseShifting, fmt.Sprintf("the steps were edited; going on at weight %s", p.weightText(p.weight())))
 	}
 }

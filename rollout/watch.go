@@ -31,6 +31,7 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
 		For(&v1alpha1.Canary{}, builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.siblings), builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.dependents), builder.WithPredicates(phaseChanged())).
+		Watches(&v1alpha1.Approval{}, handler.EnqueueRequestsFromMapFunc(approved)).
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
@@ -85,6 +86,15 @@ func (t *trigger) dependents(ctx context.Context, object client.Object) []reconc
 		}
 	}
 	return requests
+}
+
+// approved is the Canary that an Approval speaks of.
+func approved(_ context.Context, object client.Object) []reconcile.Request {
+	approval, ok := object.(*v1alpha1.Approval)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: approval.Namespace, Name: approval.Spec.Canary}}}
 }
 
 // phaseChanged passes Canaries that came, went or entered another phase.

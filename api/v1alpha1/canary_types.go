@@ -184,19 +184,20 @@ type LatencyObjective struct {
 
 // Phase is where a run stands.
 //
-// +kubebuilder:validation:Enum=Stable;Held;Scaling;Shifting;Holding;Promoting;RollingBack;Rejected
+// +kubebuilder:validation:Enum=Stable;Held;Scaling;Shifting;Holding;AwaitingApproval;Promoting;RollingBack;Rejected
 type Phase string
 
 // Phases of a Canary.
 const (
-	PhaseStable      Phase = "Stable"      // no run; the workload runs its promoted template
-	PhaseHeld        Phase = "Held"        // a new template waits; its run is being set up
-	PhaseScaling     Phase = "Scaling"     // canary pods are being made for the next weight
-	PhaseShifting    Phase = "Shifting"    // a weight is written and not yet acknowledged by all proxies
-	PhaseHolding     Phase = "Holding"     // a step's weight is in force and its gate is being judged
-	PhasePromoting   Phase = "Promoting"   // the handover to the Deployment is under way
-	PhaseRollingBack Phase = "RollingBack" // traffic goes to stable, then the canary's pods go
-	PhaseRejected    Phase = "Rejected"    // the Deployment is held at a template that was rejected
+	PhaseStable           Phase = "Stable"           // no run; the workload runs its promoted template
+	PhaseHeld             Phase = "Held"             // a new template waits; its run is being set up
+	PhaseScaling          Phase = "Scaling"          // canary pods are being made for the next weight
+	PhaseShifting         Phase = "Shifting"         // a weight is written and not yet acknowledged by all proxies
+	PhaseHolding          Phase = "Holding"          // a step's weight is in force and its gate is being judged
+	PhaseAwaitingApproval Phase = "AwaitingApproval" // a step's gate is passed and people's word is missing
+	PhasePromoting        Phase = "Promoting"        // the handover to the Deployment is under way
+	PhaseRollingBack      Phase = "RollingBack"      // traffic goes to stable, then the canary's pods go
+	PhaseRejected         Phase = "Rejected"         // the Deployment is held at a template that was rejected
 )
 
 // CanaryStatus is where the current run stands.

@@ -51,6 +51,8 @@ const (
 	ReasonRecordNotSigned     = "RecordNotSigned"     // event: somebody else has changed a run's record
 	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline
 
+	ReasonAwaitingApproval     = "AwaitingApproval"     // Reconciling: a step's gate is passed and people's word is missing
+	ReasonApproved             = "Approved"             // event: a step is left on people's word
 	ReasonRequested            = "Requested"            // event: something that people asked for is being done
 	ReasonInvalidRequest       = "InvalidRequest"       // event: something that people asked for cannot be read
 	ReasonRestarted            = "Restarted"            // event: all of stable's pods are newer than was asked for

@@ -19,6 +19,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&Canary{}, &CanaryList{},
 		&CanaryRun{}, &CanaryRunList{},
 		&TrafficSplit{}, &TrafficSplitList{},
+		&Approval{}, &ApprovalList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

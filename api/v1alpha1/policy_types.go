@@ -108,6 +108,10 @@ type Deadlines struct {
 	// +kubebuilder:default="10m"
 	// +optional
 	Shifting *metav1.Duration `json:"shifting,omitempty"`
+	// approval: how long a step that has passed its gate may wait for approvals.
+	// +kubebuilder:default="24h"
+	// +optional
+	Approval *metav1.Duration `json:"approval,omitempty"`
 	// promoting: how long the handover may take.
 	// +kubebuilder:default="30m"
 	// +optional

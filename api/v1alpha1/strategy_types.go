@@ -54,6 +54,10 @@ type Step struct {
 	// +kubebuilder:default="1m"
 	// +optional
 	Hold metav1.Duration `json:"hold,omitzero"`
+	// approval asks for people's word before this step is left, once its gate is passed: see Approval.
+	// The weight stays meanwhile, and the gate is judged on.
+	// +optional
+	Approval *StepApproval `json:"approval,omitempty"`
 }
 
 // RequestMatch says which requests it means: those for which all its parts hold. A connection that is

@@ -32,6 +32,8 @@ const (
 	controllerName = "sluice-controller"
 	// holdConfiguration is the webhook configuration of config/webhook/hold-webhook.yaml.
 	holdConfiguration = "sluice-hold"
+	// approvalConfiguration is that of config/webhook/approval-webhook.yaml.
+	approvalConfiguration = "sluice-approval"
 	// holdSecret has the root of the hold webhook's certificate. It is not that of the mesh: the
 	// controller works without the mesh, and must not be able to read the mesh's key.
 	holdSecret = "sluice-controller-tls"
@@ -170,9 +172,11 @@ func (o *controllerOptions) manager(ctx context.Context, config *rest.Config, lo
 	if err != nil {
 		return nil, err
 	}
-	keeper := webhooktrust.New(webhooktrust.Options{
-		Client: writer, Configuration: holdConfiguration, Manager: controllerName,
-		Anchors: issuer.Anchors, Logger: logger.WithName("webhook"),
-	})
-	return made, addTrust(made, issuer, keeper)
+	keeper := func(configuration string) *webhooktrust.Keeper {
+		return webhooktrust.New(webhooktrust.Options{
+			Client: writer, Configuration: configuration, Manager: controllerName,
+			Anchors: issuer.Anchors, Logger: logger.WithName("webhook"),
+		})
+	}
+	return made, addTrust(made, issuer, keeper(holdConfiguration), keeper(approvalConfiguration))
 }

@@ -12,16 +12,19 @@ import (
 	"github.com/sluice-mesh/sluice/mesh/ca"
 )
 
-// addTrust lets a manager keep a webhook trusted, and be ready only when it is.
-func addTrust(made manager.Manager, issuer *ca.Issuer, keeper *webhooktrust.Keeper) error {
+// addTrust lets a manager keep webhooks trusted, and be ready only when they are.
+func addTrust(made manager.Manager, issuer *ca.Issuer, keepers ...*webhooktrust.Keeper) error {
 	// The issuer reloads in every replica, leading or not: each serves.
-	for _, runnable := range []manager.Runnable{everywhere{issuer.Start}, keeper} {
-		if err := made.Add(runnable); err != nil {
+	if err := made.Add(everywhere{issuer.Start}); err != nil {
+		return fmt.Errorf("add to the manager: %w", err)
+	}
+	for i, keeper := range keepers {
+		if err := made.Add(keeper); err != nil {
 			return fmt.Errorf("add to the manager: %w", err)
 		}
-	}
-	if err := made.AddReadyzCheck("webhook", keeper.Ready); err != nil {
-		return fmt.Errorf("add the readiness check: %w", err)
+		if err := made.AddReadyzCheck(fmt.Sprintf("webhook-%d", i), keeper.Ready); err != nil {
+			return fmt.Errorf("add the readiness check: %w", err)
+		}
 	}
 	return nil
 }

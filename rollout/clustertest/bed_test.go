@@ -66,7 +66,7 @@ var prepared = sync.OnceValue(func() error {
 	if err := c.Create(ctx, system); err != nil {
 		return err
 	}
-	for _, file := range []string{"webhook/hold-policy.yaml", "webhook/unpause-warning.yaml", "webhook/ownership-policy.yaml", "rbac/sluice-controller.yaml"} {
+	for _, file := range []string{"webhook/hold-policy.yaml", "webhook/unpause-warning.yaml", "webhook/ownership-policy.yaml", "webhook/approval-policy.yaml", "rbac/sluice-controller.yaml"} {
 		if err := installManifest(ctx, c, "../../config/"+file); err != nil {
 			return fmt.Errorf("install %s: %w", file, err)
 		}

@@ -99,13 +99,13 @@ func (p *planner) unapproved(why string) bool {
 	return true
 }
 
-// noteApprovals records whose word it was, when a step is left.
-func (p *planner) noteApprovals() {
-	asked := p.approvalOf(p.status.Step)
+// noteApprovals records whose word it was, when a step is left or skipped.
+func (p *planner) noteApprovals(step int32) {
+	asked := p.approvalOf(step)
 	if asked == nil {
 		return
 	}
-	counted, _ := p.approvals(p.status.Step, asked)
+	counted, _ := p.approvals(step, asked)
 	for _, given := range counted {
 		message := fmt.Sprintf("step %d is approved by %s", given.Spec.Step, given.Approver.Username)
 		p.note(message)

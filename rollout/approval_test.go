@@ -120,6 +120,15 @@ func TestPromotionOnRequestWaitsForApproval(t *testing.T) {
 	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseAwaitingApproval })
 	require.EqualValues(t, 50, w.canary.Status.Weight)
 	w.approve("it", "alice", func(a *v1alpha1.Approval) { a.Spec.Step = 1 })
+	defer func() {
+		words := 0
+		for _, entry := range w.seen.run("app-1").Record.Entries {
+			if entry.Approval != nil && entry.Approval.Username == "alice" {
+				words++
+			}
+		}
+		require.Equal(t, 1, words, "whose word it was is recorded")
+	}()
 	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseStable && w.still() })
 	require.Equal(t, "B", w.seen.serving().Template.Spec.Containers[0].Image)
 	require.Empty(t, w.violation)

@@ -180,7 +180,7 @@ func (p *planner) leaveStep(why string) {
 		p.stop(stop, fmt.Sprintf("weight %s is passed: %s", p.weightText(p.status.Weight), why))
 		return
 	}
-	p.noteApprovals()
+	p.noteApprovals(p.status.Step)
 	if last {
 		p.enter(v1alpha1.PhasePromoting, "the last gate is passed: "+why)
 		return

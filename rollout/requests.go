@@ -72,6 +72,9 @@ func (p *planner) hurry() bool {
 	if p.status.Step >= step {
 		return false
 	}
+	for passed := p.status.Step; passed < step; passed++ {
+		p.noteApprovals(passed)
+	}
 	p.status.Step = step
 	p.enter(v1alpha1.PhaseScaling, fmt.Sprintf("people asked for promotion: going on at weight %s", p.weightText(p.weight())))
 	p.requested(actionPromote, v1alpha1.AnnotationPromote)

@@ -87,8 +87,9 @@ type StepApproval struct {
 	// +kubebuilder:validation:Maximum=20
 	// +optional
 	Count int32 `json:"count,omitempty"`
-	// validFor is how long an Approval counts after it was made.
+	// validFor is how long an Approval counts after it was made, at least 1m.
 	// +kubebuilder:default="24h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="spec.steps[].approval.validFor: write at least 1m"
 	// +optional
 	ValidFor *metav1.Duration `json:"validFor,omitempty"`
 	// serviceAccounts that may approve, each as namespace/name. Others do not count: what a program

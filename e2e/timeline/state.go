@@ -136,7 +136,7 @@ func (s State) analysing() State {
 		return s
 	}
 	switch status := s.Canary.Status; status.Phase {
-	case v1alpha1.PhaseShifting, v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 		s.Analysed = with(s.Analysed, status.Run, s.UIDs(status.Canary.PodTemplateHash), false)
 	default:
 	}

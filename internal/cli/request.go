@@ -30,7 +30,7 @@ func asks() []ask {
 	return []ask{
 		{
 			name: "promote", short: "Promote a run's canary without the gates of the steps that are left",
-			long:       "Ask that the current run skip its remaining gates, holds and approvals. The canary still takes the\nwhole traffic before it is handed over, and the hand-over is the same.",
+			long:       "Ask that the current run skip its remaining gates, holds and webhooks, but not approvals. The canary\nstill takes the whole traffic before it is handed over, and the hand-over is the same.",
 			annotation: v1alpha1.AnnotationPromote, value: currentRun, done: "is asked to promote",
 		},
 		{

@@ -341,7 +341,7 @@ func (h *hands) status(s *State, made *step) {
 // passes: the gate was looked at, at a weight in force whose hold is over, and passed.
 func (s *step) passes() bool {
 	c, split := &s.state.Canary, &s.state.Split
-	return c.phase() == v1alpha1.PhaseHolding && s.look.verdict == analysis.VerdictPass && !s.look.unavailable &&
+	return judges(c.phase()) && s.look.verdict == analysis.VerdictPass && !s.look.unavailable &&
 		(c.StepAge == drainOver || c.Step < 0) && split.Exists && split.Acknowledged && split.Weight == c.Weight && split.Canary == c.Canary
 }
 

@@ -29,6 +29,7 @@ func Invariants() []Invariant {
 		{"weight rises only after the gates of the steps below have passed", weightIsEarned},
 		{"a step begins when the proxies have acknowledged its weight", stepIsAcknowledged},
 		{"a step is left only when its gate passes and its hold is over", stepIsPassed},
+		{"a step that asks for people's word is left only with it", approved},
 		{"a run goes on only when its webhooks agree", webhooksAgree},
 		{"what is handed over is whole, has all traffic and was analysed", handoverIsAnalysed},
 		{"the hold is lifted only for what was promoted, was stable, or with nothing to protect", unpauseIsSafe},
@@ -183,15 +184,21 @@ func stepIsAcknowledged(s *step) string {
 	return ""
 }
 
-func stepIsPassed(s *step) string {
-	if s.canary.Status.Phase != v1alpha1.PhaseHolding {
-		return ""
-	}
+// judges: the gate of a step whose weight is in force is looked at in this phase.
+func judges(phase v1alpha1.Phase) bool {
+	return phase == v1alpha1.PhaseHolding || phase == v1alpha1.PhaseAwaitingApproval
+}
+
+// stepIsLeft: for the next one, or for the handover.
+func (s *step) stepIsLeft() bool {
 	// Who loses the traffic while it is below all steps begins with the first of them.
 	lost := s.canary.Status.Step < 0 && s.decision.Status.Weight == 0
-	further := entered(s, v1alpha1.PhasePromoting) ||
-		entered(s, v1alpha1.PhaseScaling) && !lost && s.decision.Status.Step > s.canary.Status.Step
-	if !further {
+	return judges(s.canary.Status.Phase) && (entered(s, v1alpha1.PhasePromoting) ||
+		entered(s, v1alpha1.PhaseScaling) && !lost && s.decision.Status.Step > s.canary.Status.Step)
+}
+
+func stepIsPassed(s *step) string {
+	if !s.stepIsLeft() {
 		return ""
 	}
 	if run := s.run(); run != nil && run.Return {
@@ -274,7 +281,7 @@ func rejectionHasReason(s *step) string {
 		switch {
 		case s.state.Canary.Aborted, s.hooksReject():
 			return ""
-		case s.canary.Status.Phase == v1alpha1.PhaseHolding && !s.look.unavailable && s.look.verdict == analysis.VerdictFail:
+		case judges(s.canary.Status.Phase) && !s.look.unavailable && s.look.verdict == analysis.VerdictFail:
 			return ""
 		case s.state.Canary.PhaseAge == progressOver && s.state.Canary.Short && !s.look.starved:
 			return ""
@@ -336,13 +343,13 @@ func abortComesFirst(s *step) string {
 		return ""
 	}
 	switch s.canary.Status.Phase {
-	case v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 	default:
 		return ""
 	}
 	over := run.Outcome != underWay || run.CandidateRun.release() != d.Template.release() || c.Deleting || c.Aborted || !d.Paused
 	switch s.decision.Status.Phase {
-	case v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhasePromoting:
+	case v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhasePromoting:
 		if over {
 			return fmt.Sprintf("a run that is over goes on in phase %s", s.decision.Status.Phase)
 		}

@@ -35,11 +35,11 @@ const (
 func forms() []Options {
 	switch {
 	case *whole:
-		return []Options{{Disturbances: 2, Replicas: 1}, {Disturbances: 1, Replicas: 1, Webhooks: true}, {Disturbances: 1, Replicas: 2}, {Disturbances: 1, Replicas: 3}, {Disturbances: 2, Replicas: 3, States: 1_000_000}}
+		return []Options{{Disturbances: 2, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 2}, {Disturbances: 1, Replicas: 3}, {Disturbances: 2, Replicas: 3, States: 1_000_000}}
 	case raceDetector:
 		return []Options{{Disturbances: 1, Replicas: 1, States: 2_000}}
 	}
-	return []Options{{Disturbances: 1, Replicas: 1}, {Disturbances: 1, Replicas: 1, Webhooks: true}, {Disturbances: 1, Replicas: 3, States: 30_000}}
+	return []Options{{Disturbances: 1, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 3, States: 30_000}}
 }
 
 // No decision breaks an invariant in any small world, and when the world is left alone it comes to
@@ -55,8 +55,8 @@ func TestModel(t *testing.T) {
 		began := time.Now()
 		result, err := Search(form)
 		require.NoError(t, err)
-		t.Logf("%d disturbances, %d replicas, webhooks: %v: %d distinct states (%v by disturbances), complete: %v; %d decisions, %d moves, %d out of bounds; %s",
-			form.Disturbances, form.Replicas, form.Webhooks, result.States, result.Layers, result.Complete, result.Plans, result.Moves, result.CutOff, time.Since(began).Round(time.Second))
+		t.Logf("%d disturbances, %d replicas, asks: %v: %d distinct states (%v by disturbances), complete: %v; %d decisions, %d moves, %d out of bounds; %s",
+			form.Disturbances, form.Replicas, form.Asks, result.States, result.Layers, result.Complete, result.Plans, result.Moves, result.CutOff, time.Since(began).Round(time.Second))
 		if result.Violation != nil {
 			t.Fatal(result.Violation)
 		}
@@ -238,6 +238,8 @@ func (m *move) words() string {
 		return ""
 	case a.status && a.look.starved:
 		return "look: no room"
+	case a.status && a.look.unapproved:
+		return "look: nobody has approved"
 	case a.status && a.look.hooks != agree:
 		return "look: " + a.look.hooks.String()
 	case a.status && a.look.String() == "pass":

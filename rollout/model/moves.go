@@ -192,7 +192,7 @@ func (m *move) describe(s *State) string {
 	}
 	text := &strings.Builder{}
 	fmt.Fprintf(text, "controller looks")
-	if s.Canary.phase() == v1alpha1.PhaseHolding {
+	if judges(s.Canary.phase()) {
 		fmt.Fprintf(text, " (gate: %s)", a.look)
 	}
 	if a.look.starved {
@@ -200,6 +200,9 @@ func (m *move) describe(s *State) string {
 	}
 	if a.look.hooks != agree {
 		fmt.Fprintf(text, " (%s)", a.look.hooks)
+	}
+	if a.look.unapproved {
+		text.WriteString(" (nobody has approved)")
 	}
 	for i, effect := range a.decision.Effects {
 		if i == a.after && (a.between != nil || a.another) {

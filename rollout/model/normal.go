@@ -40,7 +40,7 @@ func (s *State) forgetTimes() { //nolint:gocyclo // one line for each time that 
 		s.Passed = 0
 		c.Aborted = false
 	}
-	if phase != v1alpha1.PhaseHolding || c.StepAge == never {
+	if !judges(phase) || c.StepAge == never {
 		c.StepAge, c.VerdictFresh = never, false
 	}
 	if s.Split.Weight != 0 && s.Split.Weight != 100 {

@@ -65,7 +65,7 @@ func (t template) String() string {
 func phaseNames() []v1alpha1.Phase {
 	return []v1alpha1.Phase{
 		"", v1alpha1.PhaseStable, v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting,
-		v1alpha1.PhaseHolding, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected,
+		v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhasePromoting, v1alpha1.PhaseRollingBack, v1alpha1.PhaseRejected,
 	}
 }
 
@@ -296,6 +296,8 @@ type look struct {
 	unavailable bool
 	starved     bool
 	hooks       reply
+	// unapproved: nobody has approved the step.
+	unapproved bool
 }
 
 func (l look) into(seen *rollout.Observed, holding bool) {

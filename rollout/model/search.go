@@ -19,8 +19,8 @@ type Options struct {
 	States int
 	// Replicas is what the workload begins with, and the most that an autoscaler sets.
 	Replicas uint8
-	// Webhooks are asked and told.
-	Webhooks bool
+	// Asks: webhooks and people are asked.
+	Asks bool
 }
 
 // Result of a search.
@@ -161,12 +161,12 @@ func (s *search) expand(state *State, at uint32, cost int) *Violation {
 // looks are what the gate, the scheduler and webhooks can say in a state, with their costs.
 func (o *Options) looks(s *State) []costlyLook {
 	found := []costlyLook{{look{verdict: analysis.VerdictPass}, 0}}
-	if o.Webhooks {
-		found = append(found, costlyLook{look{verdict: analysis.VerdictPass, hooks: silent}, 0},
+	if o.Asks {
+		found = append(found, costlyLook{look{verdict: analysis.VerdictPass, unapproved: true}, 0}, costlyLook{look{verdict: analysis.VerdictPass, hooks: silent}, 0},
 			costlyLook{look{verdict: analysis.VerdictPass, hooks: refuse}, 1}, costlyLook{look{verdict: analysis.VerdictPass, hooks: recall}, 1})
 	}
 	switch phaseNames()[s.Canary.Phase] {
-	case v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 		found = append(found, costlyLook{look{verdict: analysis.VerdictWait}, 0}, costlyLook{look{verdict: analysis.VerdictHold}, 0},
 			costlyLook{look{verdict: analysis.VerdictFail}, 1}, costlyLook{look{unavailable: true}, 1})
 	case v1alpha1.PhaseScaling, v1alpha1.PhasePromoting:
@@ -186,11 +186,12 @@ type costlyLook struct {
 func (s *search) plan(state *State, l look) (*v1alpha1.Canary, rollout.Observed, rollout.Decision) {
 	s.result.Plans++
 	canary, seen := s.canary(state), s.observe(state)
-	l.into(&seen, canary.Status.Phase == v1alpha1.PhaseHolding)
-	if !s.options.Webhooks {
+	l.into(&seen, judges(canary.Status.Phase))
+	if !s.options.Asks {
 		return canary, seen, rollout.Plan(canary, seen, s.now)
 	}
 	canary.Spec.Webhooks = webhooks()
+	s.approve(canary, &seen, l)
 	decision := s.answered(canary, &seen, l.hooks)
 	return canary, seen, decision
 }

@@ -45,7 +45,7 @@ func cause(made *step) string {
 
 // particular is what differs from one run to another in a cause: names, images, numbers, times.
 func particular() (*regexp.Regexp, error) {
-	return regexp.Compile(appName + `-[-\w']+|\(` + appName + `: .*\)|\(the same images\)|\d+m\d+s|\d+|because$`)
+	return regexp.Compile(appName + `-[-\w']+|\b(?:set|dc)-[\w']+|\(` + appName + `: .*\)|\(the same images\)|\d+m\d+s|\d+|because$`)
 }
 
 // Transitions are those that the search saw, in the order of the phases.

@@ -3,6 +3,10 @@
 package model
 
 import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/rollout"
 	"github.com/sluice-mesh/sluice/rollout/hook"
@@ -34,6 +38,33 @@ func webhooks() []v1alpha1.Webhook {
 		all = append(all, v1alpha1.Webhook{Name: appName + "-" + string(kind), Type: kind, URL: "https://hooks.example"})
 	}
 	return all
+}
+
+// approve makes each step ask for a word, and gives it unless it is missing.
+func (w *world) approve(canary *v1alpha1.Canary, seen *rollout.Observed, l look) {
+	for i := range canary.Spec.Steps {
+		canary.Spec.Steps[i].Approval = &v1alpha1.StepApproval{Count: 1}
+	}
+	if l.unapproved || canary.Status.Canary == nil {
+		return
+	}
+	seen.StampedSince = w.now.Add(-time.Hour)
+	for i := range canary.Spec.Steps {
+		given := v1alpha1.Approval{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(w.now)}}
+		given.Spec = v1alpha1.ApprovalSpec{
+			Canary: canary.Name, Run: canary.Status.Run, Step: int32(i), Revision: canary.Status.Canary.PodTemplateHash,
+		}
+		given.Approver = &v1alpha1.Approver{Username: "alice"}
+		seen.Approvals = append(seen.Approvals, given)
+	}
+}
+
+// approved: a step is left only with people's word.
+func approved(s *step) string {
+	if s.look.unapproved && s.stepIsLeft() && !s.returns() && s.canary.Status.Step >= 0 {
+		return "a step is left without people's word"
+	}
+	return ""
 }
 
 // answered asks for decisions until all that is asked is answered.
@@ -70,10 +101,9 @@ func webhooksAgree(s *step) string {
 	if s.look.hooks == agree || s.returns() {
 		return ""
 	}
-	further := entered(s, v1alpha1.PhasePromoting) ||
+	further := s.stepIsLeft() ||
 		s.canary.Status.Phase == v1alpha1.PhaseHeld && entered(s, v1alpha1.PhaseScaling) ||
-		s.canary.Status.Phase == v1alpha1.PhaseScaling && entered(s, v1alpha1.PhaseShifting) && s.rises() ||
-		s.canary.Status.Phase == v1alpha1.PhaseHolding && entered(s, v1alpha1.PhaseScaling) && s.decision.Status.Step > s.canary.Status.Step
+		s.canary.Status.Phase == v1alpha1.PhaseScaling && entered(s, v1alpha1.PhaseShifting) && s.rises()
 	if further {
 		return "the run goes on while " + s.look.hooks.String()
 	}
@@ -83,7 +113,7 @@ func webhooksAgree(s *step) string {
 // hooksReject: a webhook takes the traffic back, or one that tests has failed at its moment.
 func (s *step) hooksReject() bool {
 	switch s.canary.Status.Phase {
-	case v1alpha1.PhaseScaling, v1alpha1.PhaseHolding:
+	case v1alpha1.PhaseScaling, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval:
 		return !s.returns() && (s.look.hooks == recall || s.look.hooks == refuse)
 	}
 	return !s.returns() && s.look.hooks == recall

@@ -274,6 +274,9 @@ func TestWaitExitCodes(t *testing.T) {
 		"held": {"checkout", "cccccccccc", []func([]client.Object){func(objects []client.Object) {
 			objects[0].(*v1alpha1.Canary).Status.Phase = v1alpha1.PhaseHeld
 		}}, exitHeld, "Held: "},
+		"awaits people": {"checkout", "cccccccccc", []func([]client.Object){func(objects []client.Object) {
+			objects[0].(*v1alpha1.Canary).Status.Phase = v1alpha1.PhaseAwaitingApproval
+		}}, exitHeld, "AwaitingApproval: "},
 		"suspended": {"checkout", "cccccccccc", []func([]client.Object){func(objects []client.Object) {
 			objects[0].(*v1alpha1.Canary).Status.Conditions = standing("Unknown", v1alpha1.ReasonSuspended, "spec.suspend is true")
 		}}, exitHeld, "spec.suspend is true"},

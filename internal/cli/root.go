@@ -64,6 +64,7 @@ func newRoot(dial dialer) *cobra.Command {
 		newStatus(dial),
 		newHistory(dial),
 		newWait(dial),
+		newApprove(dial),
 		newController(),
 		newMesh(),
 		newSimulate(),

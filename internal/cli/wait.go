@@ -221,7 +221,7 @@ func (s *sight) resting() answer {
 
 func (s *sight) moving() answer {
 	phase := s.canary.Status.Phase
-	held := phase == v1alpha1.PhaseHeld || !meta.IsStatusConditionTrue(s.canary.Status.Conditions, v1alpha1.ConditionReconciling)
+	held := phase == v1alpha1.PhaseHeld || phase == v1alpha1.PhaseAwaitingApproval || !meta.IsStatusConditionTrue(s.canary.Status.Conditions, v1alpha1.ConditionReconciling)
 	return answer{held: held, message: s.message()}
 }
 

@@ -28,7 +28,7 @@ func (p *planner) halted() *brake {
 		return &brake{reason: v1alpha1.ReasonPaused, message: fmt.Sprintf(
 			"run %s stands still at weight %s until the annotation %s is removed", p.status.Run, p.weightText(p.status.Weight), v1alpha1.AnnotationPause)}
 	}
-	return nil
+	return p.emergency()
 }
 
 // braked stops the beginning of a run and the rise of a weight. A return to what was stable is a
@@ -38,6 +38,9 @@ func (p *planner) braked() *brake {
 		return stop
 	}
 	if stop := frozen("spec.freezes", p.canary.Spec.Freezes, p.now); stop != nil {
+		return stop
+	}
+	if stop := p.frozenByPolicy(); stop != nil {
 		return stop
 	}
 	return p.dependent()

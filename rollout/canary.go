@@ -20,6 +20,7 @@ func (p *planner) held() {
 	switch {
 	case stop != nil:
 		p.stop(stop, "a new template is held")
+	case p.queued():
 	case !p.stableWhole():
 		p.waitForStable()
 	case !p.pinned():

@@ -49,6 +49,8 @@ type Options struct {
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies,verbs=get;list;watch
+// +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=approvals,verbs=get;list;watch
 // +kubebuilder:rbac:groups=admissionregistration.k8s.io,resources=mutatingadmissionpolicies;mutatingadmissionpolicybindings;mutatingwebhookconfigurations,resourceNames=sluice-approval,verbs=get
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;patch

@@ -62,7 +62,7 @@ func (p *planner) late() {
 		return
 	}
 	switch standing.Reason {
-	case v1alpha1.ReasonPaused, v1alpha1.ReasonFrozen, v1alpha1.ReasonScaledToZero:
+	case v1alpha1.ReasonPaused, v1alpha1.ReasonFrozen, v1alpha1.ReasonEmergencyStop, v1alpha1.ReasonScaledToZero:
 		return
 	case v1alpha1.ReasonInsufficientCanary:
 		return // it says itself that it is late, and why nobody could make the pods

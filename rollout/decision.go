@@ -125,6 +125,14 @@ type (
 	// DeleteSet removes a released set that has no pods.
 	DeleteSet struct{ Name string }
 
+	// TakeSlot takes a slot of a policy's budget for a run; Beyond also when none is free.
+	TakeSlot struct {
+		Policy, Run string
+		Beyond      bool
+	}
+	// ReleaseSlot gives it back.
+	ReleaseSlot struct{ Policy string }
+
 	// EvictPod asks for a pod of stable to be replaced, as far as the disruption budgets allow.
 	EvictPod struct{ Name string }
 )
@@ -159,4 +167,6 @@ func (ScaleSet) effect()       {}
 func (ReleaseSet) effect()     {}
 func (GiveBackSet) effect()    {}
 func (DeleteSet) effect()      {}
+func (TakeSlot) effect()       {}
+func (ReleaseSlot) effect()    {}
 func (EvictPod) effect()       {}

@@ -17,6 +17,7 @@ import (
 // so that a second effect on the same object in the same pass is fenced by the first one's result.
 type hands struct {
 	client client.Client
+	// reader reads past the cache.
 	reader client.Reader
 	seal   *Seal
 	hooks  *hook.Runner
@@ -61,8 +62,6 @@ func (h *hands) one(ctx context.Context, effect Effect) error {
 		return h.writeSplit(ctx, e)
 	case DeleteSplit:
 		return h.deleteSplit(ctx)
-	case EvictPod:
-		return h.evictPod(ctx, e)
 	}
 	return h.oneSet(ctx, effect)
 }
@@ -79,6 +78,18 @@ func (h *hands) oneSet(ctx context.Context, effect Effect) error {
 		return h.giveBackSet(ctx, e)
 	case DeleteSet:
 		return h.deleteSet(ctx, e)
+	}
+	return h.oneOther(ctx, effect)
+}
+
+func (h *hands) oneOther(ctx context.Context, effect Effect) error {
+	switch e := effect.(type) {
+	case EvictPod:
+		return h.evictPod(ctx, e)
+	case TakeSlot:
+		return h.takeSlot(ctx, e)
+	case ReleaseSlot:
+		return h.releaseSlot(ctx, e)
 	}
 	return fmt.Errorf("carry out %T: no such effect", effect)
 }

@@ -62,6 +62,8 @@ func standings() map[string]bool {
 		v1alpha1.ReasonPausedByPerson:     false,
 
 		v1alpha1.ReasonFrozen:               false,
+		v1alpha1.ReasonEmergencyStop:        true,
+		v1alpha1.ReasonWaitingForBudget:     false,
 		v1alpha1.ReasonWaitingForDependency: false,
 	}
 }

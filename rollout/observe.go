@@ -51,7 +51,7 @@ type observer struct {
 func (o *observer) observe(ctx context.Context, canary *v1alpha1.Canary) (*scene, error) {
 	s := &scene{canary: canary, sets: map[string]*appsv1.ReplicaSet{}}
 	for _, look := range []func(context.Context, *scene) error{
-		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.source, o.starvation, o.dependencies, o.approvals, o.outdated,
+		o.namespace, o.rivals, o.target, o.replicaSets, o.trafficSplit, o.runs, o.source, o.starvation, o.dependencies, o.policies, o.approvals, o.outdated,
 	} {
 		if err := look(ctx, s); err != nil {
 			return nil, err

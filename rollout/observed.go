@@ -37,6 +37,12 @@ type Observed struct {
 	// wait for each other, if this one does; empty when there is none.
 	Dependencies []Dependency
 	Circle       []string
+	// Policies are the RolloutPolicies that select the namespace, by name, and Slots how the budgets of
+	// those that have one stand to this Canary.
+	Policies []v1alpha1.RolloutPolicy
+	Slots    []Slot
+	// PolicyFault is why it is not known whom a policy selects; empty when it is.
+	PolicyFault string
 	// Approvals are those of the current run, oldest first, and StampedSince is when the admission rule
 	// that writes their approvers was made; zero when there is none.
 	Approvals    []v1alpha1.Approval

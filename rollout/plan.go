@@ -51,6 +51,7 @@ func newPlanner(canary *v1alpha1.Canary, seen Observed, now time.Time) *planner 
 	}
 	seen.Sets = slices.Clone(seen.Sets)
 	p := &planner{canary: canary, seen: seen, now: now, status: status, run: seen.run(status.Run)}
+	p.status.Queue = nil
 	p.resume()
 	p.rescale()
 	return p
@@ -85,6 +86,7 @@ func (p *planner) decide() {
 	default:
 		p.keepFinalizer()
 		p.phase()
+		p.keepSlots()
 		p.restart()
 		p.late()
 	}

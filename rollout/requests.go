@@ -49,7 +49,7 @@ func (p *planner) takesBack() bool {
 	case v1alpha1.PhaseStable, v1alpha1.PhaseRejected:
 		return false
 	}
-	return p.asked(v1alpha1.AnnotationAbort)
+	return p.asked(v1alpha1.AnnotationAbort) || p.evacuated()
 }
 
 // abort takes the traffic back and rejects the template.

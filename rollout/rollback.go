@@ -30,6 +30,8 @@ func (p *planner) interrupted() bool {
 		p.rollBack(p.run.Record.Outcome, "the run had been ended")
 	case p.asked(v1alpha1.AnnotationAbort):
 		p.abort()
+	case p.evacuated():
+		p.rollBack(v1alpha1.OutcomeCancelled, p.emergency().message)
 	case p.deleting():
 		p.rollBack(v1alpha1.OutcomeCancelled, "the Canary is being deleted")
 	case p.targetIs(stable, stableKnown):

@@ -31,6 +31,8 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
 		For(&v1alpha1.Canary{}, builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.siblings), builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.dependents), builder.WithPredicates(phaseChanged())).
+		Watches(&v1alpha1.RolloutPolicy{}, handler.EnqueueRequestsFromMapFunc(byTarget.governed), builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.RolloutPolicy{}, handler.EnqueueRequestsFromMapFunc(byTarget.admitted)).
 		Watches(&v1alpha1.Approval{}, handler.EnqueueRequestsFromMapFunc(approved)).
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
@@ -82,6 +84,37 @@ func (t *trigger) dependents(ctx context.Context, object client.Object) []reconc
 	var requests []reconcile.Request
 	for i := range list.Items {
 		if slices.Contains(dependenciesOf(&list.Items[i]), client.ObjectKeyFromObject(object)) {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
+	}
+	return requests
+}
+
+// governed are the Canaries in a run, on which a changed policy may have something to say.
+func (t *trigger) governed(ctx context.Context, _ client.Object) []reconcile.Request {
+	return t.where(ctx, func(canary *v1alpha1.Canary) bool { return canary.Status.Phase != v1alpha1.PhaseStable })
+}
+
+// admitted are the Canaries in a policy's queue that may have a free slot now.
+func (t *trigger) admitted(ctx context.Context, object client.Object) []reconcile.Request {
+	policy, ok := object.(*v1alpha1.RolloutPolicy)
+	if !ok {
+		return nil
+	}
+	return t.where(ctx, func(canary *v1alpha1.Canary) bool {
+		return queues(policy, canary) && room(policy, policy.Status.Running, canary.Namespace, canary.Name)
+	})
+}
+
+func (t *trigger) where(ctx context.Context, matches func(*v1alpha1.Canary) bool) []reconcile.Request {
+	list := &v1alpha1.CanaryList{}
+	if err := t.reader.List(ctx, list); err != nil {
+		log.FromContext(ctx).Error(err, "list canaries for a policy")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range list.Items {
+		if matches(&list.Items[i]) {
 			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
 		}
 	}

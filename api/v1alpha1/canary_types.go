@@ -251,6 +251,9 @@ type CanaryStatus struct {
 	// handled last.
 	// +optional
 	LastHandledReconcileAt string `json:"lastHandledReconcileAt,omitempty"`
+	// queue is where the Canary waits for a slot of a RolloutPolicy's budget, while it does.
+	// +optional
+	Queue *QueueStatus `json:"queue,omitempty"`
 	// lastHandledRestartAt is the value of the annotation sluice.dev/restart that was handled last.
 	// +optional
 	LastHandledRestartAt string `json:"lastHandledRestartAt,omitempty"`

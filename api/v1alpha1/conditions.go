@@ -59,6 +59,8 @@ const (
 	ReasonPaused               = "Paused"               // Reconciling: people asked that the run stand still
 	ReasonFrozen               = "Frozen"               // Reconciling: a freeze window is open
 	ReasonWaitingForDependency = "WaitingForDependency" // Reconciling: a Canary of spec.dependsOn is not at rest
+	ReasonWaitingForBudget     = "WaitingForBudget"     // Reconciling: the slots of a RolloutPolicy are taken
+	ReasonEmergencyStop        = "EmergencyStop"        // Reconciling: a RolloutPolicy stops all runs
 	ReasonInconclusive         = "Inconclusive"         // Reconciling: the gate gave no verdict within spec.maxHold
 	ReasonDeadlinePassed       = "DeadlinePassed"       // Reconciling: a phase lasts longer than spec.deadlines says
 )

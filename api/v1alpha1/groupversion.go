@@ -20,6 +20,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&CanaryRun{}, &CanaryRunList{},
 		&TrafficSplit{}, &TrafficSplitList{},
 		&Approval{}, &ApprovalList{},
+		&RolloutPolicy{}, &RolloutPolicyList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

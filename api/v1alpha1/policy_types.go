@@ -12,6 +12,13 @@ type RunPolicy struct {
 	// +optional
 	SkipAnalysis bool `json:"skipAnalysis,omitempty"`
 
+	// priority in the queues of RolloutPolicies, -1000 to 1000. A point is worth a minute of waiting, so
+	// that nobody waits for ever.
+	// +kubebuilder:validation:Minimum=-1000
+	// +kubebuilder:validation:Maximum=1000
+	// +optional
+	Priority int32 `json:"priority,omitempty"`
+
 	// dependsOn names Canaries that must be at rest, not in a run and not rejected, whenever a step is
 	// begun. At most 20.
 	// +kubebuilder:validation:MaxItems=20

@@ -67,6 +67,48 @@ func approved(s *step) string {
 	return ""
 }
 
+// govern gives a run its slot of a budget, unless none is free, and stops it in an emergency. Who has
+// which slots is tried in package rollout; here a run has one from its beginning on.
+func govern(canary *v1alpha1.Canary, seen *rollout.Observed, l look) {
+	slot := rollout.Slot{Policy: "all", Limit: "maxConcurrentRuns 1"}
+	switch canary.Status.Phase {
+	case "", v1alpha1.PhaseStable, v1alpha1.PhaseRejected:
+	case v1alpha1.PhaseHeld:
+		slot.Mine, slot.Held = !l.slotless, !l.slotless
+	default:
+		slot.Mine, slot.Held = true, true
+	}
+	if l.slotless {
+		slot.Position = 1
+	}
+	seen.Slots = []rollout.Slot{slot}
+	if l.emergency {
+		policy := v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Name: "all"}}
+		policy.Spec.EmergencyStop = &v1alpha1.EmergencyStop{Mode: v1alpha1.EmergencyRollBack, Reason: "because"}
+		seen.Policies = []v1alpha1.RolloutPolicy{policy}
+	}
+}
+
+// admitted: a run begins only with a slot.
+func admitted(s *step) string {
+	if s.look.slotless && !s.returns() && s.canary.Status.Phase == v1alpha1.PhaseHeld && entered(s, v1alpha1.PhaseScaling) {
+		return "a run begins without a slot"
+	}
+	return ""
+}
+
+// evacuated: in an emergency no run goes on, but a way back.
+func evacuated(s *step) string {
+	before, after := s.canary.Status.Phase, s.decision.Status.Phase
+	going := func(phase v1alpha1.Phase) bool {
+		return judges(phase) || phase == v1alpha1.PhaseScaling || phase == v1alpha1.PhaseShifting
+	}
+	if s.look.emergency && !s.returns() && s.run() != nil && (going(before) || before == v1alpha1.PhaseHeld) && going(after) {
+		return "a run goes on in an emergency"
+	}
+	return ""
+}
+
 // answered asks for decisions until all that is asked is answered.
 func (w *world) answered(canary *v1alpha1.Canary, seen *rollout.Observed, replied reply) rollout.Decision {
 	decision := rollout.Plan(canary, *seen, w.now)

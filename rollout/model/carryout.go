@@ -76,7 +76,7 @@ func (h *hands) one(s *State, effect rollout.Effect, touched touched) bool {
 		s.writeSplit(h.sets[e.StableHash], h.sets[e.CanaryHash], uint8(e.CanaryWeight))
 	case rollout.DeleteSplit:
 		s.Split = split{}
-	case rollout.AskHook, rollout.TellHook:
+	case rollout.AskHook, rollout.TellHook, rollout.TakeSlot, rollout.ReleaseSlot:
 	default:
 		return h.onSet(s, effect, touched)
 	}

@@ -31,6 +31,8 @@ func Invariants() []Invariant {
 		{"a step is left only when its gate passes and its hold is over", stepIsPassed},
 		{"a step that asks for people's word is left only with it", approved},
 		{"a run goes on only when its webhooks agree", webhooksAgree},
+		{"a run begins only with a slot of its budgets", admitted},
+		{"in an emergency no run goes on", evacuated},
 		{"what is handed over is whole, has all traffic and was analysed", handoverIsAnalysed},
 		{"the hold is lifted only for what was promoted, was stable, or with nothing to protect", unpauseIsSafe},
 		{"a rejected template is not let go with its Canary", rejectedStaysHeld},
@@ -358,11 +360,11 @@ func abortComesFirst(s *step) string {
 }
 
 func waitsEnd(s *step) string {
-	if s.decision.Next != rollout.WhenChanged || !s.decision.Standing.Reconciling || len(s.decision.Effects) > 0 {
+	if s.decision.Next != rollout.WhenChanged || !s.decision.Wake.IsZero() || !s.decision.Standing.Reconciling || len(s.decision.Effects) > 0 {
 		return ""
 	}
 	switch s.decision.Standing.Reason {
-	case v1alpha1.ReasonScaledToZero, v1alpha1.ReasonPausedByPerson:
+	case v1alpha1.ReasonScaledToZero, v1alpha1.ReasonPausedByPerson, v1alpha1.ReasonEmergencyStop:
 		return ""
 	}
 	return fmt.Sprintf("nobody looks again: %s: %s", s.decision.Standing.Reason, s.decision.Standing.Message)

@@ -238,6 +238,10 @@ func (m *move) words() string {
 		return ""
 	case a.status && a.look.starved:
 		return "look: no room"
+	case a.status && a.look.slotless:
+		return "look: no slot"
+	case a.status && a.look.emergency:
+		return "look: emergency"
 	case a.status && a.look.unapproved:
 		return "look: nobody has approved"
 	case a.status && a.look.hooks != agree:

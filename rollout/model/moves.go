@@ -204,6 +204,12 @@ func (m *move) describe(s *State) string {
 	if a.look.unapproved {
 		text.WriteString(" (nobody has approved)")
 	}
+	if a.look.slotless {
+		text.WriteString(" (no slot is free)")
+	}
+	if a.look.emergency {
+		text.WriteString(" (emergency stop)")
+	}
 	for i, effect := range a.decision.Effects {
 		if i == a.after && (a.between != nil || a.another) {
 			fmt.Fprintf(text, "\n        meanwhile: %s", a.meanwhile(s))

@@ -298,6 +298,8 @@ type look struct {
 	hooks       reply
 	// unapproved: nobody has approved the step.
 	unapproved bool
+	// slotless: no slot of a budget is free. emergency: a policy takes all traffic back.
+	slotless, emergency bool
 }
 
 func (l look) into(seen *rollout.Observed, holding bool) {

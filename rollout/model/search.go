@@ -19,7 +19,7 @@ type Options struct {
 	States int
 	// Replicas is what the workload begins with, and the most that an autoscaler sets.
 	Replicas uint8
-	// Asks: webhooks and people are asked.
+	// Asks: webhooks, people and policies are asked.
 	Asks bool
 }
 
@@ -162,6 +162,8 @@ func (s *search) expand(state *State, at uint32, cost int) *Violation {
 func (o *Options) looks(s *State) []costlyLook {
 	found := []costlyLook{{look{verdict: analysis.VerdictPass}, 0}}
 	if o.Asks {
+		found = append(found, costlyLook{look{verdict: analysis.VerdictPass, slotless: true}, 0},
+			costlyLook{look{verdict: analysis.VerdictPass, emergency: true}, 1})
 		found = append(found, costlyLook{look{verdict: analysis.VerdictPass, unapproved: true}, 0}, costlyLook{look{verdict: analysis.VerdictPass, hooks: silent}, 0},
 			costlyLook{look{verdict: analysis.VerdictPass, hooks: refuse}, 1}, costlyLook{look{verdict: analysis.VerdictPass, hooks: recall}, 1})
 	}
@@ -192,6 +194,7 @@ func (s *search) plan(state *State, l look) (*v1alpha1.Canary, rollout.Observed,
 	}
 	canary.Spec.Webhooks = webhooks()
 	s.approve(canary, &seen, l)
+	govern(canary, &seen, l)
 	decision := s.answered(canary, &seen, l.hooks)
 	return canary, seen, decision
 }

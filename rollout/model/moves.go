@@ -195,21 +195,7 @@ func (m *move) describe(s *State) string {
 	if judges(s.Canary.phase()) {
 		fmt.Fprintf(text, " (gate: %s)", a.look)
 	}
-	if a.look.starved {
-		text.WriteString(" (no room for pods)")
-	}
-	if a.look.hooks != agree {
-		fmt.Fprintf(text, " (%s)", a.look.hooks)
-	}
-	if a.look.unapproved {
-		text.WriteString(" (nobody has approved)")
-	}
-	if a.look.slotless {
-		text.WriteString(" (no slot is free)")
-	}
-	if a.look.emergency {
-		text.WriteString(" (emergency stop)")
-	}
+	text.WriteString(a.look.asides())
 	for i, effect := range a.decision.Effects {
 		if i == a.after && (a.between != nil || a.another) {
 			fmt.Fprintf(text, "\n        meanwhile: %s", a.meanwhile(s))
@@ -243,6 +229,25 @@ func (l look) String() string {
 		return "no data"
 	}
 	return string(l.verdict)
+}
+
+// asides are what a look saw beside the gate.
+func (l look) asides() string {
+	text := ""
+	if l.hooks != agree {
+		text = " (" + l.hooks.String() + ")"
+	}
+	for _, aside := range []struct {
+		seen bool
+		text string
+	}{
+		{l.starved, "no room for pods"}, {l.unapproved, "nobody has approved"}, {l.slotless, "no slot is free"}, {l.emergency, "emergency stop"},
+	} {
+		if aside.seen {
+			text += " (" + aside.text + ")"
+		}
+	}
+	return text
 }
 
 // effectText is an effect without the templates, which would hide the rest.

@@ -244,7 +244,9 @@ func TestSamples(t *testing.T) {
 				break
 			}
 			require.NoError(t, err, sample)
-			makeNamespace(t.Context(), t, cluster, object.GetNamespace())
+			if namespace := object.GetNamespace(); namespace != "" {
+				makeNamespace(t.Context(), t, cluster, namespace)
+			}
 			require.NoError(t, cluster.Create(t.Context(), object), sample)
 		}
 	}

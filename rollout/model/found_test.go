@@ -132,3 +132,18 @@ func TestTrafficIsLostBelowTheFirstStep(t *testing.T) {
 	p.does("until Holding 100")
 	p.rests(v1alpha1.PhaseStable)
 }
+
+// Stable's pods may have open work when the workload comes back, in the midst of the handover, to a
+// template that was rejected before.
+func TestRejectedTemplateComesBackDuringTheHandover(t *testing.T) {
+	p := began(t, "rejected", 1)
+	was := p.state.Canary.Stable
+	p.does("Git: template C", "until Holding 50", "time passes a deadline", "look", "look", "look", "all proxies acknowledge the split",
+		"look", "time passes a deadline", "look", "look", "Git: template C", "look", "look", "look")
+	require.Equal(t, v1alpha1.PhaseRejected, p.last.decision.Status.Phase)
+	require.True(t, p.state.Split.Open)
+	require.NotZero(t, p.state.Sets[p.state.find(was)].Replicas, "work may be open on it")
+	p.rests(v1alpha1.PhaseRejected)
+	require.Zero(t, p.state.Sets[p.state.find(was)].Replicas)
+	require.False(t, p.state.Split.Exists)
+}

@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -128,7 +129,7 @@ func rolledOut(object *unstructured.Unstructured) bool {
 // remove deletes objects, the last applied first, and returns when none is left.
 func (a *applier) remove(ctx context.Context, objects []*unstructured.Unstructured) error {
 	for i := len(objects) - 1; i >= 0; i-- {
-		err := a.cluster.client.Delete(ctx, objects[i].DeepCopy(), client.PropagationPolicy("Foreground"))
+		err := a.cluster.client.Delete(ctx, objects[i].DeepCopy(), propagation(objects[i]))
 		switch {
 		case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
 			continue
@@ -145,6 +146,17 @@ func (a *applier) remove(ctx context.Context, objects []*unstructured.Unstructur
 		}
 	}
 	return nil
+}
+
+// propagation waits for what an object owns, but for definitions, which go after their objects anyhow.
+// The garbage collector would have to let go of them, too, by a patch without a UID, and the API server
+// deletes by name what two patches let go of: one that comes late removes the definition of the same
+// name that the next install has written.
+func propagation(object *unstructured.Unstructured) client.PropagationPolicy {
+	if object.GetKind() == "CustomResourceDefinition" {
+		return client.PropagationPolicy(metav1.DeletePropagationBackground)
+	}
+	return client.PropagationPolicy(metav1.DeletePropagationForeground)
 }
 
 func (a *applier) awaitGone(ctx context.Context, object *unstructured.Unstructured) error {

@@ -9,7 +9,8 @@ model-update: ## Search, and write the transitions that were seen into docs/run.
 	go test -trimpath -count 1 -timeout 60m -v -run '^TestModel$$' ./rollout/model -whole -update
 
 # The files that decide. A mutant takes about ten seconds of one core: MUTANTS=0 tries all of them.
-PLAN := $(addprefix rollout/,canary.go capacity.go judge.go keep.go plan.go promote.go prune.go rollback.go split.go stable.go unwind.go)
+PLAN := $(addprefix rollout/,approval.go brake.go budget.go canary.go capacity.go consult.go deadline.go depend.go freeze.go \
+	judge.go keep.go plan.go policy.go promote.go prune.go requests.go rollback.go split.go stable.go strategy.go unwind.go)
 MUTANTS ?= 40
 
 .PHONY: mutation

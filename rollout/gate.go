@@ -31,7 +31,7 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	if status.Weight == 0 && onlyMirrors(s.canary, currentStep(s.canary)) {
 		return &GateLook{Judgement: analysis.Judgement{Verdict: analysis.VerdictPass, Reason: "only copies reach the canary, which count for no gate"}}
 	}
-	config, err := gateOf(s.canary.Spec)
+	config, err := GateOf(s.canary.Spec)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
@@ -127,8 +127,8 @@ func stepOf(canary *v1alpha1.Canary) analysis.Step {
 	return step
 }
 
-// gateOf reads the gate's numbers.
-func gateOf(spec v1alpha1.CanarySpec) (analysis.Config, error) {
+// GateOf reads the gate's numbers; what a spec does not say has the analysis' defaults.
+func GateOf(spec v1alpha1.CanarySpec) (analysis.Config, error) {
 	config := analysis.Defaults()
 	config.Steps = max(1, len(spec.Steps))
 	if gate := spec.Gate; gate.SuccessRate != nil {

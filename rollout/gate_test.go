@@ -40,14 +40,14 @@ func TestStepsOf(t *testing.T) {
 }
 
 func TestGateOf(t *testing.T) {
-	config, err := gateOf(v1alpha1.CanarySpec{})
+	config, err := GateOf(v1alpha1.CanarySpec{})
 	require.NoError(t, err)
 	want := analysis.Defaults()
 	want.Steps = 1
 	require.Equal(t, want, config)
 
 	rate := intstr.FromString("99.9")
-	config, err = gateOf(v1alpha1.CanarySpec{
+	config, err = GateOf(v1alpha1.CanarySpec{
 		Steps: make([]v1alpha1.Step, 6),
 		Gate:  v1alpha1.Gate{SuccessRate: &rate, Latency: &v1alpha1.LatencyObjective{P99: metav1.Duration{Duration: time.Second}}},
 	})
@@ -56,7 +56,7 @@ func TestGateOf(t *testing.T) {
 	require.Equal(t, 6, config.Steps)
 
 	rate = intstr.FromString("much")
-	_, err = gateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{SuccessRate: &rate}})
+	_, err = GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{SuccessRate: &rate}})
 	require.ErrorContains(t, err, "spec.gate.successRate")
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/analysis/simulation"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/rollout"
 )
 
 // What a Canary has that does not say it; the API server fills it in from the definition.
@@ -220,13 +221,8 @@ func (m *manifest) into(plan *simulation.Plan) (notes []string, err error) {
 	if plan.Steps, notes, err = m.weights(); err != nil {
 		return nil, err
 	}
-	if rate := spec.Gate.SuccessRate; rate != nil {
-		if plan.Config.Objectives.SuccessRate, err = strconv.ParseFloat(rate.String(), 64); err != nil {
-			return nil, fmt.Errorf("spec.gate.successRate: %q is not a percentage; write 99 or \"99.9\"", rate.String())
-		}
-	}
-	if latency := spec.Gate.Latency; latency != nil && latency.P99.Duration > 0 {
-		plan.Config.Objectives.LatencyLimit = latency.P99.Duration
+	if plan.Config, err = rollout.GateOf(spec); err != nil {
+		return nil, err
 	}
 	if spec.MaxHold != nil {
 		plan.MaximumHold = spec.MaxHold.Duration

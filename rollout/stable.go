@@ -309,7 +309,7 @@ func (p *planner) lastWord(template corev1.PodTemplateSpec) *v1alpha1.CanaryRun 
 
 func (p *planner) withinWindow(ended *metav1.Time) bool {
 	window := durationOr(p.canary.Spec.RollbackWindow, defaultRollbackWindow)
-	return ended != nil && p.now.Sub(ended.Time) <= window
+	return ended != nil && window > 0 && p.now.Sub(ended.Time) <= window // Records say up to a second more.
 }
 
 // unfinished is a run for this template that was created and not entered: the controller died.

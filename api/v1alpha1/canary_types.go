@@ -98,7 +98,7 @@ type CanarySpec struct {
 	// +optional
 	Gate Gate `json:"gate,omitzero"`
 
-	// rollbackWindow: a template that was stable at most this long ago is returned to without steps.
+	// rollbackWindow: a template that was stable at most this long ago is returned to without steps; 0s: none is.
 	// +kubebuilder:default="24h"
 	// +optional
 	RollbackWindow *metav1.Duration `json:"rollbackWindow,omitempty"`

@@ -94,7 +94,7 @@ func TestScaleToZeroAndBackD2(t *testing.T) {
 	b.rest("app:v1", 2)
 	b.git("app:v2")
 	b.awaitStable("app:v2")
-	b.setRollbackWindow("1ns")
+	b.setRollbackWindow("0s")
 	b.gate.set(func(g *gate) { g.errors = 400 })
 	b.git("app:v1")
 	b.awaitCondition("Stalled", v1alpha1.ReasonRolledBack)

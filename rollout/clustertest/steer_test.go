@@ -79,9 +79,15 @@ func shortDeadline(d *appsv1.Deployment) {
 	d.Spec.MinReadySeconds = 0
 }
 
+// setRollbackWindow returns when the controller has seen it: nothing orders what it hears of a Canary
+// and of a Deployment.
 func (b *bed) setRollbackWindow(window string) {
 	b.Helper()
 	b.patchCanary(`{"spec":{"rollbackWindow":"` + window + `"}}`)
+	b.eventually("the rollback window is seen", func() bool {
+		canary := b.canary()
+		return canary.Status.ObservedGeneration == canary.Generation
+	})
 }
 
 func (b *bed) lengthenDrain() {

@@ -25,7 +25,7 @@ const (
 	// vip is the Service address that the redirect sends to the proxy.
 	vip       = "10.96.0.1"
 	startTime = 10 * time.Second
-	rules     = "table ip sluice_bench { chain output { type nat hook output priority -100; ip daddr " + vip + " tcp dport 80 redirect to :4140; } }"
+	rules     = "table ip sluice_bench { chain output { type nat hook output priority -100; ip daddr " + vip + " tcp dport 80 redirect to :4140; }; }"
 )
 
 // contender is a way to the application.

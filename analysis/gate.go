@@ -390,19 +390,3 @@ func (g *Gate) scrape() time.Duration {
 func (g *Gate) patience() time.Duration {
 	return max(silentScrapes*g.scrape(), silenceFloor)
 }
-
-// Judge folds steps and rounds, each oldest first, and judges the last step: what a Gate does bit by
-// bit, at once.
-func Judge(config Config, startedAt time.Time, steps []Step, rounds []Round, now time.Time) (Judgement, error) {
-	gate, err := Begin(config, startedAt)
-	if err != nil {
-		return Judgement{}, err
-	}
-	for _, step := range steps {
-		gate.Enter(step)
-	}
-	for _, round := range rounds {
-		gate.Add(round)
-	}
-	return gate.Judge(now), nil
-}

@@ -26,6 +26,22 @@ type ruling struct {
 	reason  string
 }
 
+// Judge folds steps and rounds, each oldest first, and judges the last step: what a Gate does bit by
+// bit, at once.
+func Judge(config Config, startedAt time.Time, steps []Step, rounds []Round, now time.Time) (Judgement, error) {
+	gate, err := Begin(config, startedAt)
+	if err != nil {
+		return Judgement{}, err
+	}
+	for _, step := range steps {
+		gate.Enter(step)
+	}
+	for _, round := range rounds {
+		gate.Add(round)
+	}
+	return gate.Judge(now), nil
+}
+
 // Judge says where the run stands. It changes nothing.
 func (g *Gate) Judge(now time.Time) Judgement {
 	h := &hearing{Gate: g, now: now, step: g.current(), over: make([]float64, len(g.measures))}

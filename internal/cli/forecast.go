@@ -139,23 +139,12 @@ func (f *forecast) writeText(out io.Writer) error {
 		}
 	}
 	good, bad := f.tables()
-	for _, section := range []struct {
-		title string
-		rows  [][]string
-	}{
+	if err := writeSections(out, []section{
 		{"A canary as good as stable", good},
 		{"Canaries with a defect", bad},
 		{"Where Sluice leaves each step, or rolls back", f.stages()},
-	} {
-		if len(section.rows) < 2 {
-			continue
-		}
-		if _, err := fmt.Fprintf(out, "\n%s:\n\n", section.title); err != nil {
-			return err
-		}
-		if err := writeTable(out, section.rows); err != nil {
-			return err
-		}
+	}); err != nil {
+		return err
 	}
 	return f.writeExamples(out)
 }

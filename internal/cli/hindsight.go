@@ -210,22 +210,8 @@ func (h *hindsight) writeText(out io.Writer) error {
 			return err
 		}
 	}
-	for _, section := range []struct {
-		title string
-		rows  [][]string
-	}{
+	return writeSections(out, []section{
 		{"The same canaries, spoilt", h.defectRows()},
 		{"Times at which releases did not all pass", h.hourRows()},
-	} {
-		if len(section.rows) < 2 {
-			continue
-		}
-		if _, err := fmt.Fprintf(out, "\n%s:\n\n", section.title); err != nil {
-			return err
-		}
-		if err := writeTable(out, section.rows); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }

@@ -65,6 +65,28 @@ func writeTable(out io.Writer, rows [][]string) error {
 	return table.Flush()
 }
 
+// section is a table of a report.
+type section struct {
+	title string
+	rows  [][]string
+}
+
+// writeSections writes those that have more than the row of their titles.
+func writeSections(out io.Writer, sections []section) error {
+	for _, section := range sections {
+		if len(section.rows) < 2 {
+			continue
+		}
+		if _, err := fmt.Fprintf(out, "\n%s:\n\n", section.title); err != nil {
+			return err
+		}
+		if err := writeTable(out, section.rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ago tells a time as kubectl tells ages.
 func ago(now, then time.Time) string {
 	if then.IsZero() {

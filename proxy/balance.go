@@ -10,8 +10,14 @@ import (
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
-// suspectTime is how long an endpoint whose connect timed out is passed over while there are others:
-// a node that vanished answers nothing, and each try at one of its pods costs a second.
+// suspectAfter connects that timed out in a row, without an answer between them, make an endpoint
+// suspect: a node that vanished answers nothing, and each try at one of its pods costs a second. One
+// that timed out says no more than that processors are short.
+const suspectAfter = 3
+
+// suspectTime is how long a suspect is passed over while its revision has others. Then, or when there
+// are no others, one request at a time tries it, until one is connected. So a revision of which all
+// endpoints were slow for a moment loses a moment of its share and no more.
 const suspectTime = 5 * time.Second
 
 // triesInDrawn is how many endpoints of the drawn revision may fail to connect before another
@@ -26,8 +32,13 @@ type balancer struct {
 }
 
 type load struct {
-	open         atomic.Int64
-	suspectUntil atomic.Int64 // Unix nanoseconds.
+	open atomic.Int64
+	// timeouts are those in a row.
+	timeouts atomic.Int32
+	// suspectSince is when a connect last timed out, in Unix nanoseconds; 0 for who is no suspect.
+	suspectSince atomic.Int64
+	// probed says that a request is trying the suspect.
+	probed atomic.Bool
 }
 
 func newBalancer(now func() time.Time) *balancer {
@@ -56,20 +67,27 @@ func (b *balancer) forget(keep func(address string) bool) {
 	}
 }
 
-// suspect makes the balancer pass over an endpoint for a while.
-func (b *balancer) suspect(address string) {
-	b.of(address).suspectUntil.Store(b.now().Add(suspectTime).UnixNano())
+// timedOut counts a connect that timed out.
+func (b *balancer) timedOut(address string) {
+	if known := b.of(address); known.timeouts.Add(1) >= suspectAfter {
+		known.suspectSince.Store(b.now().UnixNano())
+	}
 }
 
-func (b *balancer) suspected(address string) bool {
-	return b.of(address).suspectUntil.Load() > b.now().UnixNano()
+// probe says whether a suspect may be tried now, and claims the try.
+func (b *balancer) probe(address string, alone bool) bool {
+	known := b.of(address)
+	due := alone || b.now().UnixNano()-known.suspectSince.Load() >= int64(suspectTime)
+	return due && known.probed.CompareAndSwap(false, true)
 }
 
 // tries is what one request or connection has tried.
 type tries struct {
 	failed map[string]bool
-	// candidates is room for those of a tier.
-	candidates []*mesh.Endpoint
+	// candidates and suspects are room for those of a tier.
+	candidates, suspects []*mesh.Endpoint
+	// probes says that the endpoint picked last is a suspect that nobody else tries meanwhile.
+	probes bool
 }
 
 func (t *tries) add(key string) {
@@ -80,7 +98,7 @@ func (t *tries) add(key string) {
 }
 
 // pick chooses the next endpoint of the tiers: not one that was tried, of two drawn by chance the
-// one with less open, suspects last. It returns nil when all were tried.
+// one with less open, suspects that are being tried already last. It returns nil when all were tried.
 func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64) *mesh.Endpoint {
 	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil {
 		return found
@@ -92,19 +110,29 @@ func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() floa
 	return b.pickFrom(tiers, tried, draw, true, most)
 }
 
-func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64, suspects bool, most int) *mesh.Endpoint {
+func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64, anySuspect bool, most int) *mesh.Endpoint {
 	for _, tier := range tiers {
 		failed := 0
-		tried.candidates = tried.candidates[:0]
+		tried.candidates, tried.suspects, tried.probes = tried.candidates[:0], tried.suspects[:0], false
 		for _, endpoint := range tier {
 			switch {
 			case tried.failed[endpoint.Address]:
 				failed++
-			case suspects || !b.suspected(endpoint.Address):
+			case anySuspect || b.of(endpoint.Address).suspectSince.Load() == 0:
 				tried.candidates = append(tried.candidates, endpoint)
+			default:
+				tried.suspects = append(tried.suspects, endpoint)
 			}
 		}
-		if len(tried.candidates) > 0 && failed < most {
+		if failed >= most {
+			continue
+		}
+		for _, endpoint := range tried.suspects {
+			if tried.probes = b.probe(endpoint.Address, len(tried.candidates) == 0); tried.probes {
+				return endpoint
+			}
+		}
+		if len(tried.candidates) > 0 {
 			return b.lessOpen(tried.candidates, draw)
 		}
 	}
@@ -135,3 +163,11 @@ func (b *balancer) claim(address string) *load {
 }
 
 func (l *load) release() { l.open.Add(-1) }
+
+// trust ends a suspicion: somebody was there.
+func (l *load) trust() {
+	if l.timeouts.Load() != 0 {
+		l.timeouts.Store(0)
+		l.suspectSince.Store(0)
+	}
+}

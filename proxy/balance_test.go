@@ -27,23 +27,34 @@ func tiersOf(tiers ...[]string) [][]*mesh.Endpoint {
 	return all
 }
 
+func suspect(b *balancer, address string) {
+	for range suspectAfter {
+		b.timedOut(address)
+	}
+}
+
 func TestPick(t *testing.T) {
 	for name, test := range map[string]struct {
-		tiers    [][]string
-		suspects []string
-		want     []string
+		tiers            [][]string
+		suspects, probed []string
+		want             []string
 	}{
 		"nothing":             {},
 		"one":                 {tiers: [][]string{{"a"}}, want: []string{"a"}},
 		"an empty first tier": {tiers: [][]string{{}, {"b"}}, want: []string{"b"}},
 		"two fail, then another tier, then the rest": {tiers: [][]string{{"a1", "a2", "a3"}, {"b"}}, want: []string{"a", "a", "b", "a"}},
-		"suspects come last":                         {tiers: [][]string{{"a"}, {"b"}}, suspects: []string{"a"}, want: []string{"b", "a"}},
-		"all suspect":                                {tiers: [][]string{{"a"}}, suspects: []string{"a"}, want: []string{"a"}},
+		"suspects come last of their tier":           {tiers: [][]string{{"a", "b"}, {"c"}}, suspects: []string{"a"}, want: []string{"b", "a", "c"}},
+		"a tier of suspects is tried":                {tiers: [][]string{{"a"}, {"b"}}, suspects: []string{"a"}, want: []string{"a", "b"}},
+		"but not while another tries":                {tiers: [][]string{{"a"}, {"b"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"b", "a"}},
+		"unless there is nothing else":               {tiers: [][]string{{"a"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBalancer(time.Now)
 			for _, address := range test.suspects {
-				b.suspect(address)
+				suspect(b, address)
+			}
+			for _, address := range test.probed {
+				require.True(t, b.probe(address, true))
 			}
 			var tried tries
 			var got []string
@@ -60,13 +71,41 @@ func TestPick(t *testing.T) {
 	}
 }
 
+// A suspect beside others is passed over for a while. Then one request tries it, until it is connected.
 func TestSuspicionEnds(t *testing.T) {
-	now := time.Unix(0, 0)
+	now := time.Unix(1, 0)
 	b := newBalancer(func() time.Time { return now })
-	b.suspect("a")
-	require.True(t, b.suspected("a"))
-	now = now.Add(suspectTime)
-	require.False(t, b.suspected("a"))
+	tiers := tiersOf([]string{"a", "b"})
+	picks := func() map[string]int {
+		seen := map[string]int{}
+		for range 20 {
+			seen[b.pick(tiers, &tries{}, rand.Float64).Address]++
+		}
+		return seen
+	}
+	suspect(b, "a")
+	now = now.Add(suspectTime - 1)
+	require.Equal(t, map[string]int{"b": 20}, picks())
+	now = now.Add(1)
+	require.Equal(t, map[string]int{"a": 1, "b": 19}, picks())
+	b.of("a").probed.Store(false)
+	suspect(b, "a")
+	require.Equal(t, map[string]int{"b": 20}, picks())
+	b.of("a").trust()
+	require.Greater(t, picks()["a"], 1)
+}
+
+func TestSuspectAfterTimeoutsInARow(t *testing.T) {
+	b := newBalancer(time.Now)
+	for range 2 * suspectAfter {
+		b.timedOut("a")
+		b.of("a").trust()
+	}
+	require.Zero(t, b.of("a").suspectSince.Load())
+	suspect(b, "a")
+	require.NotZero(t, b.of("a").suspectSince.Load())
+	b.of("a").trust()
+	require.Zero(t, b.of("a").suspectSince.Load())
 }
 
 func TestLessOpenIsPreferred(t *testing.T) {

@@ -150,6 +150,7 @@ func (c *chooser) claim(to hop, key string) *hop {
 	c.attempts++
 	*claimed = to
 	claimed.key, claimed.opened, claimed.counts = key, c.opened, c.proxy.counts
+	claimed.probes, c.tried.probes = c.tried.probes, false
 	claimed.load = c.proxy.balancer.claim(key)
 	claimed.counts.add(to.revision, c.opened)
 	return claimed
@@ -175,7 +176,7 @@ func (c *chooser) failed(to *hop, err *connectError) {
 		c.doubtful = append(c.doubtful, to.key)
 	}
 	if err.timedOut() {
-		c.proxy.balancer.suspect(to.key)
+		c.proxy.balancer.timedOut(to.key)
 	}
 	c.proxy.metrics.connectFailure(to.labels)
 	to.release()

@@ -95,6 +95,7 @@ func (x *exchange) carry() bool {
 		}
 		l, err := x.send(to)
 		if err == nil {
+			to.load.trust()
 			again := x.answer(to, l)
 			x.mirror()
 			return again

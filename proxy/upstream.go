@@ -49,12 +49,17 @@ type hop struct {
 	load   *load
 	counts *openCounts
 	opened openCount
+	// probes says that nobody else tries the endpoint until this attempt has ended.
+	probes bool
 }
 
 // release ends the claims on the endpoint.
 func (h *hop) release() {
 	if h.load == nil {
 		return // Once only.
+	}
+	if h.probes {
+		h.load.probed.Store(false)
 	}
 	h.load.release()
 	h.counts.done(h.revision, h.opened)
@@ -141,6 +146,9 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upst
 		}
 	}
 	series.open()
+	if to.load != nil {
+		to.load.trust()
+	}
 	return conn, nil
 }
 

@@ -110,6 +110,7 @@ type upstreams struct {
 	bundles      identity.BundleSource
 	metrics      *metrics
 	connectTime  time.Duration
+	dialing      *dialing
 
 	rules    http1.Rules
 	messages http1.Buffers
@@ -123,6 +124,7 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 		bundles:      options.Bundles,
 		metrics:      metrics,
 		connectTime:  options.ConnectTime,
+		dialing:      newDialing(),
 		rules:        http1.Rules{MaxHead: answerHeadMost, Audit: options.HTTP.Audit},
 		pool:         newLinkPool(),
 	}
@@ -133,6 +135,11 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upst
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
 	dialContext, cancel := context.WithTimeout(ctx, u.connectTime)
 	defer cancel()
+	leave, err := u.dialing.enter(dialContext, to.address)
+	if err != nil {
+		return nil, &connectError{to.address, err, isChance(err)}
+	}
+	defer leave()
 	raw, err := u.dial(dialContext, to.address)
 	if err != nil {
 		return nil, &connectError{to.address, err, isChance(err)}

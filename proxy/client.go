@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ const (
 	// idleClient is how long a client's unused connection is kept: longer than what clients wait
 	// before they drop it, so that they are the ones who do.
 	idleClient = 15 * time.Minute
+	// headTime is how long a request's head may take. Who sends one byte now and then would otherwise
+	// hold a goroutine and a buffer for as long as it likes.
+	headTime = 10 * time.Second
 	// lingerTime and lingerMost bound what is read of a client that is still sending when it has been
 	// answered. A connection that is closed with bytes unread is reset, and a client that meets that
 	// while it sends may never see its answer.
@@ -44,7 +48,9 @@ type client struct {
 	state  atomic.Int32
 	// deadline is when reading ends if nothing comes.
 	deadline time.Time
-	exchange exchange
+	// heading says that a head is being read, hurried that its time is limited.
+	heading, hurried bool
+	exchange         exchange
 }
 
 // serveRequests carries the requests of a connection until it ends. begin says where one may go.
@@ -53,9 +59,9 @@ func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(
 		proxy:  p,
 		conn:   conn,
 		begin:  begin,
-		reader: http1.NewReader(conn, &p.messages, p.options.HTTP),
 		writer: http1.NewWriter(conn, &p.messages),
 	}
+	c.reader = http1.NewReader(c, &p.messages, p.options.HTTP)
 	if !p.clients.add(c) {
 		_ = conn.Close() // The proxy is at its end.
 		return
@@ -107,7 +113,7 @@ func (c *client) closeIdle() {
 func (c *client) serveOne(ctx context.Context) bool {
 	x := &c.exchange
 	x.reset(ctx, c)
-	if err := c.reader.ReadRequest(&x.request); err != nil {
+	if err := c.readHead(&x.request); err != nil {
 		c.refuse(err)
 		return false
 	}
@@ -117,17 +123,46 @@ func (c *client) serveOne(ctx context.Context) bool {
 	return x.carry()
 }
 
+// readHead reads the head of a request, whose first byte has come.
+func (c *client) readHead(request *http1.Request) error {
+	c.heading = true
+	err := c.reader.ReadRequest(request)
+	c.heading = false
+	if c.hurried {
+		c.hurried = false
+		_ = c.conn.SetReadDeadline(time.Time{}) // Reading will tell.
+	}
+	return err
+}
+
+// Read reads from the connection. Heads mostly come in one piece; the time of one that does not is
+// limited.
+func (c *client) Read(p []byte) (int, error) {
+	if c.heading && !c.hurried {
+		c.hurried, c.deadline = true, time.Time{}
+		if err := c.conn.SetReadDeadline(time.Now().Add(c.proxy.options.HeadTime)); err != nil {
+			return 0, err
+		}
+	}
+	return c.conn.Read(p)
+}
+
 // refuse answers what is no proper request. Where the next would begin is not known.
 func (c *client) refuse(err error) {
 	var malformed http1.Error
-	if !errors.As(err, &malformed) {
-		return // The client has gone.
+	switch {
+	case errors.As(err, &malformed):
+		c.refuseAs(malformed.Status(), malformed.Name(), "not a proper request: "+malformed.Name())
+	case isTimeout(err):
+		c.refuseAs(http.StatusRequestTimeout, errorHeadTime, "the head of the request took too long")
 	}
-	x := &c.exchange
-	c.proxy.metrics.malformed(malformed.Name(), outcomeRefused)
-	c.proxy.log.Info("refused a request", "client", c.conn.RemoteAddr().String(), "error", malformed.Name())
-	x.closes = true
-	x.problem(malformed.Status(), malformed.Name(), "not a proper request: "+malformed.Name())
+}
+
+func (c *client) refuseAs(status int, code, text string) {
+	c.proxy.metrics.malformed(code, outcomeRefused)
+	c.proxy.log.Info("refused a request", "client", c.conn.RemoteAddr().String(), "error", code)
+	c.exchange.closes = true
+	c.exchange.problem(status, code, text)
 	c.linger()
 }
 

@@ -34,17 +34,9 @@ const (
 
 // serveInbound carries a connection that comes to the pod.
 func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination netip.AddrPort) {
-	port := destination.Port()
-	protocol := p.config.Snapshot().Inbound.Protocols[port]
-	wait := detectTime
-	switch {
-	case protocol == mesh.ProtocolHTTP1, p.ports.isHTTP(inboundPort(port)):
-		wait = 0
-	case protocol == mesh.ProtocolTCP, p.ports.isSilent(inboundPort(port)):
-		wait = helloTime
-	}
+	protocol := p.config.Snapshot().Inbound.Protocols[destination.Port()]
 	served := &servedConn{Conn: conn, info: connInfo{destination: destination, address: destination.String()}}
-	verdict, first, err := sniff(served, wait)
+	verdict, first, err := p.detectInbound(served, protocol)
 	if err != nil {
 		_ = conn.Close() // It was closed before it said anything.
 		return
@@ -60,9 +52,27 @@ func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination net
 		case slices.Contains(offered, mesh.ALPNHTTP1), slices.Contains(offered, mesh.ALPNTCP):
 			p.serveMeshed(ctx, served, offered)
 			return
+		case protocol == mesh.ProtocolHTTP1:
+			verdict = spokenHTTP1 // It will be told that it is none.
 		}
 	}
 	p.serveUnmeshed(ctx, served, verdict, protocol)
+}
+
+// detectInbound looks at what a client sends first.
+func (p *Proxy) detectInbound(conn *servedConn, protocol mesh.Protocol) (spoken, []byte, error) {
+	port := inboundPort(conn.info.destination.Port())
+	switch {
+	case protocol == mesh.ProtocolHTTP1:
+		return sniffHTTP(conn, true)
+	case protocol == mesh.ProtocolTCP:
+		return sniff(conn, helloTime)
+	case p.ports.isHTTP(port):
+		return sniffHTTP(conn, false)
+	case p.ports.isSilent(port):
+		return sniff(conn, helloTime)
+	}
+	return sniff(conn, detectTime)
 }
 
 func inboundPort(port uint16) string { return ":" + strconv.Itoa(int(port)) }
@@ -70,8 +80,9 @@ func inboundPort(port uint16) string { return ":" + strconv.Itoa(int(port)) }
 // serveMeshed ends the mutual TLS of another proxy's connection.
 func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []string) {
 	destination := conn.info.destination
+	declared := p.config.Snapshot().Inbound.Protocols[destination.Port()] == mesh.ProtocolHTTP1
 	var local net.Conn
-	if slices.Contains(offered, mesh.ALPNTCP) {
+	if slices.Contains(offered, mesh.ALPNTCP) && !declared {
 		// The handshake waits for the application: if that refuses, the caller's proxy sees a
 		// failed handshake and tries another endpoint, as it would without proxies.
 		to := hop{address: destination.String(), labels: inboundLabels(destination.Port(), "")}
@@ -96,7 +107,9 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	served := &servedConn{Conn: secured, info: info}
 	served.series = p.metrics.tcp(tcpLabels{info.labels, peerSource})
 	served.series.open()
-	if protocol == mesh.ALPNHTTP1 {
+	if protocol == mesh.ALPNHTTP1 || declared {
+		// Where HTTP is declared, whatever another proxy took for bytes is read as requests as well:
+		// its application could else say that it is somebody else.
 		// From now on there is no hurry on this port: the first bytes of a starved proxy may be late.
 		p.ports.sawHTTP(inboundPort(destination.Port()))
 		p.serveRequests(ctx, served, p.beginInbound)

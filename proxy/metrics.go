@@ -39,6 +39,7 @@ const (
 	errorCanceled   = "canceled"    // The client left before an answer.
 	errorTruncated  = "truncated"   // The answer broke off.
 	errorMalformed  = "malformed"   // The answer was no proper HTTP.
+	errorHeadTime   = "head_timeout"
 )
 
 // What happened to a request that arrived without a split having been applied.

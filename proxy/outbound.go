@@ -28,8 +28,10 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	switch known.Protocol {
 	case mesh.ProtocolTCP:
 		verdict = spokenOther
+	case mesh.ProtocolHTTP1:
+		verdict = spokenHTTP1
 	default:
-		verdict = p.detect(served, address, known.Protocol)
+		verdict = p.detect(served, address)
 	}
 	switch verdict {
 	case spokenHTTP1:
@@ -42,17 +44,17 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 }
 
 // detect looks at what a client sends first. When a port is known to be HTTP there is no hurry.
-func (p *Proxy) detect(served *servedConn, port string, protocol mesh.Protocol) spoken {
-	wait := detectTime
+func (p *Proxy) detect(served *servedConn, port string) spoken {
+	var verdict spoken
+	var err error
 	switch {
-	case protocol == mesh.ProtocolHTTP1, p.ports.isHTTP(port):
-		// Clients open connections for later: a port that speaks HTTP keeps speaking it.
-		wait = 0
+	case p.ports.isHTTP(port):
+		verdict, served.prefix, err = sniffHTTP(served, false)
 	case p.ports.isSilent(port):
 		return spokenOther
+	default:
+		verdict, served.prefix, err = sniff(served, detectTime)
 	}
-	verdict, first, err := sniff(served, wait)
-	served.prefix = first
 	if err != nil {
 		return spokenNothing
 	}

@@ -46,6 +46,9 @@ type Options struct {
 	// ConnectTime is how long a connect may take before it is tried again, elsewhere if it can; 1 s by
 	// default.
 	ConnectTime time.Duration
+	// HeadTime is how long the head of a request may take from its first byte to its last; then the
+	// client gets 408. 10 s by default.
+	HeadTime time.Duration
 	// DrainLinger and DrainDeadline bound how long the proxy goes on after it was told to stop.
 	DrainLinger, DrainDeadline time.Duration
 	// Now is the clock, time.Now when nil.
@@ -67,6 +70,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.ConnectTime == 0 {
 		o.ConnectTime = connectTime
+	}
+	if o.HeadTime == 0 {
+		o.HeadTime = headTime
 	}
 	if o.DrainLinger == 0 {
 		o.DrainLinger = drainLinger

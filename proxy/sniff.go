@@ -31,9 +31,10 @@ const (
 )
 
 // classify says what the first bytes of a client are. Only a whole request line of HTTP/1 is HTTP:
-// "GET key" may as well be Redis.
+// "GET key" may as well be Redis. Empty lines before it change nothing: what reads requests decides
+// about them, and who sends one shall not get past that.
 func classify(first []byte) spoken {
-	if len(first) == 0 {
+	if first = bytes.TrimLeft(first, "\r\n"); len(first) == 0 {
 		return spokenUnclear
 	}
 	if first[0] == recordHandshake {
@@ -86,12 +87,10 @@ func isToken(method []byte) bool {
 }
 
 // sniff reads until it is clear what is spoken, at most for the given time, and returns what it
-// read. With wait 0 it waits for as long as it takes.
+// read.
 func sniff(conn net.Conn, wait time.Duration) (spoken, []byte, error) {
-	if wait > 0 {
-		if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
-			return spokenNothing, nil, err
-		}
+	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return spokenNothing, nil, err
 	}
 	var first []byte
 	buffer := make([]byte, 1<<10)
@@ -113,6 +112,25 @@ func sniff(conn net.Conn, wait time.Duration) (spoken, []byte, error) {
 			return spokenNothing, nil, err
 		}
 	}
+}
+
+// sniffHTTP looks at the first bytes on a port of HTTP. There is no hurry, as clients open connections
+// for later. What is not clear yet is HTTP: a client that sends its first line slowly must not get
+// past what reads requests. On a port that is declared to be HTTP, so is whatever is no TLS.
+func sniffHTTP(conn net.Conn, declared bool) (spoken, []byte, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(idleClient)); err != nil {
+		return spokenNothing, nil, err
+	}
+	first := make([]byte, 1<<10)
+	n, err := conn.Read(first)
+	if n == 0 {
+		return spokenNothing, nil, err
+	}
+	verdict := classify(first[:n])
+	if verdict == spokenUnclear || declared && verdict != spokenTLS {
+		verdict = spokenHTTP1
+	}
+	return verdict, first[:n], conn.SetReadDeadline(time.Time{})
 }
 
 func settled(verdict spoken) spoken {

@@ -60,6 +60,10 @@ func (r *Reader) ReadRequest(request *Request) error {
 	}
 	request.method, request.target, request.authority = span{}, span{}, span{}
 	request.upgrade, request.expects = false, false
+	if first := r.buffer[r.next]; !isTokenByte(first) && first != ' ' && first != '\r' && first != '\n' {
+		// No end of a line has to be waited for: whoever speaks TLS here never sends one.
+		return ErrMethod
+	}
 	line, err := r.headLine(0, ErrTargetLong)
 	if err == nil && line.empty() {
 		// One empty line may come first: old clients end content with it.

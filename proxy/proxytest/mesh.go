@@ -75,6 +75,8 @@ type PodSpec struct {
 	Inbound        mesh.Inbound
 	// Linger and Deadline of the drain.
 	Linger, Deadline time.Duration
+	// HeadTime is how long a request's head may take, a minute by default.
+	HeadTime time.Duration
 }
 
 // Pod is a proxy and the address of its application.
@@ -132,6 +134,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 		OriginalDestination: m.original,
 		Dial:                pod.dial,
 		ConnectTime:         hangTime,
+		HeadTime:            spec.HeadTime,
 		DrainLinger:         spec.Linger,
 		DrainDeadline:       spec.Deadline,
 	})
@@ -154,6 +157,9 @@ func withDefaults(spec PodSpec) PodSpec {
 	}
 	if spec.ServiceAccount == "" {
 		spec.ServiceAccount = "default"
+	}
+	if spec.HeadTime == 0 {
+		spec.HeadTime = hangTime
 	}
 	if spec.Linger == 0 {
 		spec.Linger = 10 * time.Millisecond

@@ -30,6 +30,10 @@ type process struct {
 	done chan struct{}
 }
 
+// collectLess trades memory for processors: a fifth of what an API server needs is for collecting
+// garbage.
+const collectLess = "GOGC=400"
+
 // startProcess starts a child that the kernel kills when this process dies. The kernel watches the
 // thread that started the child, so one stays reserved until the child has ended.
 func startProcess(command command) (*process, error) {
@@ -40,6 +44,7 @@ func startProcess(command command) (*process, error) {
 	child := exec.Command(command.path, command.arguments...)
 	child.Dir = filepath.Dir(command.log)
 	child.Stdout, child.Stderr = log, log
+	child.Env = append(os.Environ(), collectLess)
 	child.SysProcAttr = dieWithParent()
 	running := &process{command: command, done: make(chan struct{})}
 	started := make(chan error)

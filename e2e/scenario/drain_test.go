@@ -32,7 +32,7 @@ func TestDrain(t *testing.T) {
 		Replicas: 3, Disruption: &sampleapp.Disruption{MaxUnavailable: 1},
 		Canary: &sampleapp.Canary{Steps: append(steps(20*time.Second, 50), steps(10*time.Second, 100)...), Drain: 10 * time.Second},
 	})
-	f.load(100)
+	f.load(60)
 
 	f.release("v2")
 	state := f.await("the canary has weight 50", func(s timeline.State) bool {

@@ -18,7 +18,7 @@ import (
 func TestFine(t *testing.T) {
 	t.Parallel()
 	f := start(t, "fine", sampleapp.App{Replicas: 2, Canary: following(
-		`totalWeight: 1000`, `steps: [{weight: 5, hold: 45s}, {weight: 1000, hold: 4s}]`, `skipAnalysis: true`)})
+		`totalWeight: 1000`, `steps: [{weight: 5, hold: 28s}, {weight: 1000, hold: 2s}]`, `skipAnalysis: true`)})
 	f.load(300)
 
 	f.release("v2")

@@ -65,6 +65,11 @@ func quick() *sampleapp.Canary {
 	return &sampleapp.Canary{Steps: steps(4*time.Second, 10, 25, 50, 100), Drain: 10 * time.Second}
 }
 
+// bold is one that comes to its verdicts sooner, for scenarios that are about what follows from them.
+func bold() *sampleapp.Canary {
+	return &sampleapp.Canary{Steps: steps(4*time.Second, 25, 50, 100), Drain: 10 * time.Second}
+}
+
 // start brings up an application at v1 in a namespace named after the test's purpose, under Flux,
 // without load. Everything is removed when the test ends.
 func start(t *testing.T, namespace string, app sampleapp.App) *fixture {

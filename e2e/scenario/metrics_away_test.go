@@ -22,14 +22,14 @@ import (
 // goes on, however good it is; the Canary says why. Once Prometheus is back, so are its verdicts.
 func TestMetricsAway(t *testing.T) {
 	f := start(t, "metrics-away", sampleapp.App{
-		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 10, 50, 100), Drain: 10 * time.Second},
+		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 25, 100), Drain: 10 * time.Second},
 	})
 	f.load(100)
 
 	f.scale(monitoring.Namespace, monitoring.Name, 0)
 	f.release("v2", sampleapp.Faulty(20))
 	bad := f.expectHeldWithoutMetrics()
-	require.EqualValues(t, 10, bad.state.Canary.Status.Weight, "the first step")
+	require.EqualValues(t, 25, bad.state.Canary.Status.Weight, "the first step")
 	f.scale(monitoring.Namespace, monitoring.Name, 1)
 	r := f.awaitRun("")
 	require.Equal(t, bad.name, r.name)

@@ -18,8 +18,8 @@ import (
 // alone.
 func TestRollbackOnErrors(t *testing.T) {
 	t.Parallel()
-	f := start(t, "rollback-errors", sampleapp.App{Replicas: 3, Canary: quick()})
-	f.load(200)
+	f := start(t, "rollback-errors", sampleapp.App{Replicas: 3, Canary: bold()})
+	f.load(100)
 	generation := f.generation()
 
 	f.release("v2", sampleapp.Faulty(20))
@@ -40,8 +40,8 @@ func TestRollbackOnErrors(t *testing.T) {
 // TestRollbackOnLatency: a version that answers right but too late is taken back as well.
 func TestRollbackOnLatency(t *testing.T) {
 	t.Parallel()
-	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: quick()})
-	f.load(200)
+	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: bold()})
+	f.load(100)
 
 	f.release("v2", sampleapp.Slow(20, 1500*time.Millisecond)...)
 	r := f.awaitRun("")

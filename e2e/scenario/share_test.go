@@ -19,9 +19,8 @@ import (
 // one inside does, whatever share of the pods the canary has.
 func TestShare(t *testing.T) {
 	t.Parallel()
-	f := start(t, "share", sampleapp.App{Replicas: 2, Canary: &sampleapp.Canary{
-		Steps: append(steps(36*time.Second, 25), steps(4*time.Second, 100)...), Drain: 10 * time.Second,
-	}})
+	f := start(t, "share", sampleapp.App{Replicas: 2, Canary: following(
+		`steps: [{weight: 25, hold: 30s}, {weight: 100, hold: 2s}]`, `skipAnalysis: true`)})
 	f.load(200)
 
 	f.release("v2")

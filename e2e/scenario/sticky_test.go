@@ -18,7 +18,7 @@ import (
 func TestSticky(t *testing.T) {
 	t.Parallel()
 	f := start(t, "sticky", sampleapp.App{Replicas: 2, Canary: following(
-		`stickiness: {cookie: {maxAge: 1h}}`, `steps: [{weight: 25, hold: 36s}, {weight: 100, hold: 4s}]`)})
+		`stickiness: {cookie: {maxAge: 1h}}`, `steps: [{weight: 25, hold: 30s}, {weight: 100, hold: 2s}]`, `skipAnalysis: true`)})
 	f.load(200)
 
 	f.release("v2")

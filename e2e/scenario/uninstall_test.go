@@ -25,7 +25,7 @@ func TestUninstall(t *testing.T) {
 	f := start(t, "uninstall", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 10 * time.Second},
 	})
-	f.load(100)
+	f.load(60)
 	f.release("v2")
 	f.expectPromoted(f.awaitRun(""))
 	before := f.await("everything rests", resting)

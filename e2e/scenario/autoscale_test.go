@@ -25,7 +25,7 @@ func TestAutoscale(t *testing.T) {
 	work := "--work=1ms"
 	f := start(t, "autoscale", sampleapp.App{
 		Replicas: least, Arguments: []string{work}, Autoscale: &sampleapp.Autoscale{Max: most, Utilization: 500},
-		Canary: &sampleapp.Canary{Steps: append(steps(25*time.Second, 25, 50), steps(5*time.Second, 100)...), Drain: 10 * time.Second},
+		Canary: &sampleapp.Canary{Steps: append(steps(25*time.Second, 25), steps(5*time.Second, 100)...), Drain: 10 * time.Second},
 	})
 	f.load(40)
 	f.await("the autoscaler is content", func(s timeline.State) bool { return available(s.Deployment) && *s.Deployment.Spec.Replicas == least })

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mutation asks whether tests notice faults: it changes one place of a source file at a time,
-// hands the changed file to the compiler as an overlay, and runs the tests. Nothing is copied, and the
-// checkout is never touched.
+// Command mutation asks whether tests notice faults: it changes one place of a source file at a time
+// and runs the tests. Changed files go to the compiler as an overlay; the checkout is never touched.
 //
-//	mutation -faults faults.yaml -sample 60 -report docs/mutation.md -tests ./rollout/model,./rollout rollout/plan.go ...
+//	mutation -faults faults.yaml -sample 60 -report docs/mutation.md -tests ./rollout,./rollout/model rollout/plan.go ...
 //
-// Faults are written by hand and must all be caught. Mutants are made from the syntax tree; a sample
-// of them, the same for the same seed, is tried.
+// Faults are written by hand and must all be caught. Mutants are made from the syntax tree, all of
+// them in one program in which each can be switched on, so that a mutant costs a run of the tests and
+// no compilation. A sample of them, the same for the same seed, is tried.
 package main
 
 import (
@@ -21,6 +21,9 @@ import (
 	"strings"
 	"time"
 )
+
+// limit of processor time that is far more than the tests of a package take.
+const limit = 3 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -38,13 +41,13 @@ func run(ctx context.Context, arguments []string) error {
 	reasonsFile := flags.String("reasons", "", "YAML map from a surviving mutant to the reason why it may")
 	sample := flags.Int("sample", 0, "how many mutants to try, 0 for all, -1 for none")
 	seed := flags.Uint64("seed", 1, "which sample")
-	tests := flags.String("tests", "", "packages whose tests are run, in this order, separated by commas")
+	testPackages := flags.String("tests", "", "packages whose tests are run, separated by commas")
+	skipFaults := flags.Bool("skip-faults", false, "try mutants only")
 	report := flags.String("report", "", "Markdown file to write")
-	limit := flags.Duration("timeout", 5*time.Minute, "of the tests of one mutant")
+	most := flags.Duration("limit", limit, "of processor time of one run of tests")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	judge := &judge{packages: strings.Split(*tests, ","), timeout: *limit}
 	faults, err := readFaults(*faultsFile)
 	if err != nil {
 		return err
@@ -53,16 +56,26 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	result := &result{reasons: reasons, tests: *tests, seed: *seed}
-	if err := judge.all(ctx, faults, &result.faults); err != nil {
-		return err
-	}
-	mutants, err := mutate(flags.Args())
+	made, err := mutate(flags.Args())
 	if err != nil {
 		return err
 	}
-	result.possible = len(mutants)
-	if err := judge.all(ctx, choose(mutants, *sample, *seed), &result.mutants); err != nil {
+	judge, err := newJudge(strings.Split(*testPackages, ","), *most)
+	if err != nil {
+		return err
+	}
+	defer judge.close()
+	all := &tests{files: made.files, built: map[string]string{}}
+	if err := judge.measure(ctx, all); err != nil {
+		return err
+	}
+	result := &result{reasons: reasons, tests: *testPackages, seed: *seed, possible: len(made.all)}
+	if !*skipFaults {
+		if result.faults, err = judge.faults(ctx, faults); err != nil {
+			return err
+		}
+	}
+	if result.mutants, err = judge.mutants(ctx, all, choose(made.all, *sample, *seed)); err != nil {
 		return err
 	}
 	if *report != "" {
@@ -80,7 +93,7 @@ func run(ctx context.Context, arguments []string) error {
 }
 
 // choose takes a sample, in the order of the files.
-func choose(mutants []change, count int, seed uint64) []change {
+func choose(mutants []mutant, count int, seed uint64) []mutant {
 	if count < 0 {
 		return nil
 	}
@@ -91,7 +104,7 @@ func choose(mutants []change, count int, seed uint64) []change {
 	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mutants))[:count] {
 		taken[i] = true
 	}
-	var sample []change
+	var sample []mutant
 	for i, mutant := range mutants {
 		if taken[i] {
 			sample = append(sample, mutant)

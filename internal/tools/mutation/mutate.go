@@ -3,76 +3,42 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 )
 
-// change is one place of a file that is written differently.
-type change struct {
+// switchVariable chooses a mutant in a program that holds them all; 0 is none.
+const switchVariable = "SLUICE_MUTANT"
+
+// mutant is one place of a file that can behave differently.
+type mutant struct {
 	file string
-	// what is changed, for people: the line as it was and what was done to it.
-	what string
-	// content is the whole file after the change.
-	content []byte
+	// what is changed, for people: the code as it was and what it becomes.
+	what   string
+	number int
 }
 
-// fault is a change that somebody thought of.
-type fault struct {
-	Name string `json:"name"`
-	File string `json:"file"`
-	// Old occurs exactly once in the file.
-	Old string `json:"old"`
-	New string `json:"new"`
+// mutants of some files of one package, and those files written so that each can be switched on.
+type mutants struct {
+	all []mutant
+	// directory of the package, and its files by path, with one that holds the switch.
+	directory string
+	files     map[string]string
 }
 
-func readFaults(path string) ([]change, error) {
-	var list []fault
-	if err := read(path, &list); err != nil {
-		return nil, err
-	}
-	var changes []change
-	for _, f := range list {
-		content, err := os.ReadFile(f.File)
-		if err != nil {
-			return nil, fmt.Errorf("read the file of fault %q: %w", f.Name, err)
-		}
-		if found := strings.Count(string(content), f.Old); found != 1 {
-			return nil, fmt.Errorf("%s: fault %q: its old text occurs %d times in %s; renew it", path, f.Name, found, f.File)
-		}
-		changes = append(changes, change{f.File, f.Name, []byte(strings.Replace(string(content), f.Old, f.New, 1))})
-	}
-	return changes, nil
-}
-
-func readReasons(path string) (map[string]string, error) {
-	reasons := map[string]string{}
-	return reasons, read(path, &reasons)
-}
-
-func read(path string, into any) error {
-	if path == "" {
-		return nil
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	if err := yaml.UnmarshalStrict(content, into); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
-	}
-	return nil
-}
-
-// mutate makes all mutants of files.
-func mutate(files []string) ([]change, error) {
-	var all []change
-	for _, path := range files {
+// mutate makes all mutants of files. All of them are compiled into one program: a compiler's run for
+// each would take most of the time.
+func mutate(paths []string) (*mutants, error) {
+	m := &mutants{files: map[string]string{}}
+	name := ""
+	for _, path := range paths {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
@@ -82,104 +48,253 @@ func mutate(files []string) ([]change, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parse %s: %w", path, err)
 		}
-		m := &mutator{path: path, content: string(content), set: set}
-		ast.Inspect(tree, m.visit)
-		all = append(all, m.found...)
+		if directory := filepath.Dir(path); m.directory == "" {
+			m.directory, name = directory, tree.Name.Name
+		} else if directory != m.directory {
+			return nil, fmt.Errorf("%s is not in %s: the mutants of one package are tried together", path, m.directory)
+		}
+		w := &writer{mutants: m, path: path, content: string(content), set: set}
+		ast.Inspect(tree, w.visit)
+		m.files[path] = w.written()
 	}
-	return all, nil
+	if name != "" {
+		m.files[filepath.Join(m.directory, "mutant_switch.go")] = fmt.Sprintf(switchFile, name, switchVariable)
+	}
+	return m, nil
 }
 
-type mutator struct {
+// switchFile is added to the package. Its functions do what an operator does, or what its mutant does.
+const switchFile = `package %s
+
+import (
+	"cmp"
+	"os"
+	"strconv"
+)
+
+var mutant, _ = strconv.Atoi(os.Getenv(%q))
+
+func mutantLess[T cmp.Ordered](number int, a, b T) bool {
+	return a < b || mutant == number && a == b
+}
+
+func mutantLessEqual[T cmp.Ordered](number int, a, b T) bool {
+	return a < b || mutant != number && a == b
+}
+
+func mutantGreater[T cmp.Ordered](number int, a, b T) bool { return mutantLess(number, b, a) }
+
+func mutantGreaterEqual[T cmp.Ordered](number int, a, b T) bool {
+	return mutantLessEqual(number, b, a)
+}
+
+func mutantAnd(number int, a bool, b func() bool) bool {
+	if mutant == number {
+		return a || b()
+	}
+	return a && b()
+}
+
+func mutantOr(number int, a bool, b func() bool) bool {
+	if mutant == number {
+		return a && b()
+	}
+	return a || b()
+}
+`
+
+// edit replaces a stretch of a file; an empty stretch inserts.
+type edit struct {
+	from, to int
+	text     string
+	// closing edits at one offset are written inner ones first, all others outer ones first.
+	closing bool
+	order   int
+}
+
+// writer finds the mutants of a file.
+type writer struct {
+	*mutants
 	path, content string
 	set           *token.FileSet
-	found         []change
+	edits         []edit
 }
 
-func (m *mutator) visit(node ast.Node) bool {
+func (w *writer) visit(node ast.Node) bool {
 	switch n := node.(type) {
 	case *ast.BinaryExpr:
-		if other := swapped(n.Op); other != "" {
-			m.replace(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), other)
-		}
+		w.operator(n)
 	case *ast.IfStmt:
-		m.negate(n.Cond)
+		w.negate(n.Cond)
 	case *ast.SwitchStmt:
 		if n.Tag == nil {
-			m.negateCases(n)
+			w.negateCases(n)
 		}
-	case *ast.ExprStmt:
-		m.replace(n.Pos(), n.End(), "")
-	case *ast.AssignStmt:
-		// Only of fields: a variable would be left unused.
-		if _, field := n.Lhs[0].(*ast.SelectorExpr); field && n.Tok == token.ASSIGN {
-			m.replace(n.Pos(), n.End(), "")
-		}
+	case *ast.BlockStmt:
+		w.leaveOut(n.List)
+	case *ast.CaseClause:
+		w.leaveOut(n.Body)
 	case *ast.ReturnStmt:
-		m.flip(n)
+		w.flip(n)
 	}
 	return true
 }
 
-func (m *mutator) negateCases(n *ast.SwitchStmt) {
+// operator swaps an operator for its neighbour.
+func (w *writer) operator(n *ast.BinaryExpr) {
+	begin, length := n.X.Pos(), token.Pos(len(n.Op.String()))
+	switch n.Op {
+	case token.EQL:
+		w.reverse(begin, n.Y.End(), w.found(n.OpPos, n.OpPos+length, "!="))
+		return
+	case token.NEQ:
+		w.reverse(begin, n.Y.End(), w.found(n.OpPos, n.OpPos+length, "=="))
+		return
+	}
+	function, becomes := neighbour(n.Op)
+	if function == "" {
+		return
+	}
+	separator, closing := ", ", ")"
+	if n.Op == token.LAND || n.Op == token.LOR { // What is on the right may not be reached.
+		separator, closing = ", func() bool { return ", " })"
+	}
+	w.insert(begin, fmt.Sprintf("%s(%d, ", function, w.found(n.OpPos, n.OpPos+length, becomes)), false)
+	// Up to the right side: after return a line must not end.
+	w.edit(edit{from: w.offset(n.OpPos), to: w.offset(n.Y.Pos()), text: separator})
+	w.insert(n.Y.End(), closing, true)
+}
+
+// neighbour is the function of switchFile that does what an operator does, and what its mutant is.
+func neighbour(operator token.Token) (function, becomes string) {
+	switch operator {
+	case token.LSS:
+		return "mutantLess", "<="
+	case token.LEQ:
+		return "mutantLessEqual", "<"
+	case token.GTR:
+		return "mutantGreater", ">="
+	case token.GEQ:
+		return "mutantGreaterEqual", ">"
+	case token.LAND:
+		return "mutantAnd", "||"
+	case token.LOR:
+		return "mutantOr", "&&"
+	}
+	return "", ""
+}
+
+func (w *writer) negateCases(n *ast.SwitchStmt) {
 	for _, statement := range n.Body.List {
 		if clause, ok := statement.(*ast.CaseClause); ok && len(clause.List) == 1 {
-			m.negate(clause.List[0])
+			w.negate(clause.List[0])
 		}
 	}
 }
 
-func (m *mutator) negate(condition ast.Expr) {
-	m.replace(condition.Pos(), condition.End(), "!("+m.text(condition.Pos(), condition.End())+")")
+// negate turns a condition around. Where it is a comparison of two values that is the mutant of its
+// operator already.
+func (w *writer) negate(condition ast.Expr) {
+	if n, ok := condition.(*ast.BinaryExpr); ok && (n.Op == token.EQL || n.Op == token.NEQ) {
+		return
+	}
+	from, to := condition.Pos(), condition.End()
+	w.reverse(from, to, w.found(from, to, "!("+w.text(from, to)+")"))
+}
+
+// reverse turns a truth around when a mutant is on.
+func (w *writer) reverse(from, to token.Pos, number int) {
+	w.insert(from, "((", false)
+	w.insert(to, fmt.Sprintf(") != (mutant == %d))", number), true)
+}
+
+// leaveOut leaves out calls and assignments to fields.
+func (w *writer) leaveOut(list []ast.Stmt) {
+	for _, statement := range list {
+		switch n := statement.(type) {
+		case *ast.ExprStmt:
+		case *ast.AssignStmt:
+			// A variable that is not assigned is mostly one that was not needed.
+			if _, field := n.Lhs[0].(*ast.SelectorExpr); !field || n.Tok != token.ASSIGN {
+				continue
+			}
+		default:
+			continue
+		}
+		w.insert(statement.Pos(), fmt.Sprintf("if mutant != %d { ", w.found(statement.Pos(), statement.End(), "")), false)
+		w.insert(statement.End(), " }", true)
+	}
 }
 
 // flip turns a returned truth around.
-func (m *mutator) flip(n *ast.ReturnStmt) {
+func (w *writer) flip(n *ast.ReturnStmt) {
 	if len(n.Results) != 1 {
 		return
 	}
-	if name, ok := n.Results[0].(*ast.Ident); ok && (name.Name == "true" || name.Name == "false") {
-		m.replace(name.Pos(), name.End(), map[string]string{"true": "false", "false": "true"}[name.Name])
+	name, ok := n.Results[0].(*ast.Ident)
+	if !ok || name.Name != "true" && name.Name != "false" {
+		return
 	}
+	other, operator := "false", "!="
+	if name.Name == "false" {
+		other, operator = "true", "=="
+	}
+	number := w.found(name.Pos(), name.End(), other)
+	w.edit(edit{from: w.offset(name.Pos()), to: w.offset(name.End()), text: fmt.Sprintf("mutant %s %d", operator, number)})
 }
 
-func (m *mutator) offset(at token.Pos) int { return m.set.Position(at).Offset }
+func (w *writer) offset(at token.Pos) int { return w.set.Position(at).Offset }
 
-func (m *mutator) text(from, to token.Pos) string { return m.content[m.offset(from):m.offset(to)] }
+func (w *writer) text(from, to token.Pos) string { return w.content[w.offset(from):w.offset(to)] }
 
-func (m *mutator) replace(from, to token.Pos, with string) {
-	old := m.text(from, to)
-	line := m.set.Position(from).Line
-	did := fmt.Sprintf("`%s` becomes `%s`", oneLine(old), oneLine(with))
-	if with == "" {
+func (w *writer) insert(at token.Pos, text string, closing bool) {
+	w.edit(edit{from: w.offset(at), to: w.offset(at), text: text, closing: closing})
+}
+
+func (w *writer) edit(e edit) {
+	e.order = len(w.edits)
+	if e.closing {
+		e.order = -e.order
+	}
+	w.edits = append(w.edits, e)
+}
+
+// written is the file with all its mutants.
+func (w *writer) written() string {
+	slices.SortFunc(w.edits, func(a, b edit) int {
+		closingFirst := 0
+		if a.closing != b.closing {
+			closingFirst = 1
+			if a.closing {
+				closingFirst = -1
+			}
+		}
+		return cmp.Or(cmp.Compare(a.from, b.from), closingFirst, cmp.Compare(a.order, b.order))
+	})
+	out, at := &strings.Builder{}, 0
+	for _, e := range w.edits {
+		out.WriteString(w.content[at:e.from])
+		out.WriteString(e.text)
+		at = e.to
+	}
+	out.WriteString(w.content[at:])
+	return out.String()
+}
+
+// found notes a mutant and returns its number.
+func (w *writer) found(from, to token.Pos, becomes string) int {
+	old := w.text(from, to)
+	line := w.set.Position(from).Line
+	did := fmt.Sprintf("`%s` becomes `%s`", oneLine(old), oneLine(becomes))
+	if becomes == "" {
 		did = fmt.Sprintf("`%s` is left out", oneLine(old))
 	}
-	whole := strings.TrimSpace(strings.Split(m.content, "\n")[line-1])
+	whole := strings.TrimSpace(strings.Split(w.content, "\n")[line-1])
 	if !strings.HasPrefix(whole, oneLine(old)) {
 		did += fmt.Sprintf(" in `%s`", whole)
 	}
-	m.found = append(m.found, change{m.path, did, []byte(m.content[:m.offset(from)] + with + m.content[m.offset(to):])})
+	w.all = append(w.all, mutant{w.path, did, len(w.all) + 1})
+	return len(w.all)
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
-
-func swapped(operator token.Token) string {
-	switch operator {
-	case token.EQL:
-		return "!="
-	case token.NEQ:
-		return "=="
-	case token.LSS:
-		return "<="
-	case token.LEQ:
-		return "<"
-	case token.GTR:
-		return ">="
-	case token.GEQ:
-		return ">"
-	case token.LAND:
-		return "||"
-	case token.LOR:
-		return "&&"
-	}
-	return ""
-}

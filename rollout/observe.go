@@ -75,9 +75,11 @@ func (o *observer) namespace(ctx context.Context, s *scene) error {
 	return nil
 }
 
+// rivals are looked for in the cache, which has told of this Canary and tells of each other that comes
+// or goes: read past it, each look would carry over all Canaries of the namespace.
 func (o *observer) rivals(ctx context.Context, s *scene) error {
 	list := &v1alpha1.CanaryList{}
-	if err := o.reader.List(ctx, list, client.InNamespace(s.canary.Namespace)); err != nil {
+	if err := o.cached.List(ctx, list, client.InNamespace(s.canary.Namespace)); err != nil {
 		return fmt.Errorf("list canaries: %w", err)
 	}
 	for i := range list.Items {

@@ -22,6 +22,9 @@ func inSet(b byte, low, high uint64) bool {
 
 func isTokenByte(b byte) bool { return inSet(b, tokenLow, tokenHigh) }
 
+// IsTokenByte says whether a byte may be in a method or in the name of a field.
+func IsTokenByte(b byte) bool { return isTokenByte(b) }
+
 func isToken(name []byte) bool {
 	for _, b := range name {
 		if !isTokenByte(b) {

@@ -47,7 +47,13 @@ func Of(kinds ...Kind) Kinds {
 	return set
 }
 
+// Has says whether a kind is in the set.
+func (k Kinds) Has(kind Kind) bool { return k.has(kind) }
+
 func (k Kinds) has(kind Kind) bool { return k&(1<<kind) != 0 }
+
+// KindOf is the kind of a field by its name, which is not empty.
+func KindOf(name []byte) Kind { return kindOf(name) }
 
 func kindOf(name []byte) Kind {
 	if known, kind := candidate(name); known != "" && equalFold(name, known) {

@@ -4,6 +4,12 @@ package http1
 
 import "bytes"
 
+// IsHost says whether a text is a host with an optional port.
+func IsHost(text []byte) bool {
+	host, _, ok := splitHost(text)
+	return ok && len(host) > 0
+}
+
 // splitHost splits a host and its port and says whether both are well formed. Both may be empty.
 func splitHost(text []byte) (host, port []byte, ok bool) {
 	host = text

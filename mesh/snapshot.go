@@ -10,7 +10,8 @@ package mesh
 // Protocol is what is spoken on a port.
 type Protocol string
 
-// Protocols. Detect means: look at the first bytes.
+// Protocols. Detect means: look at the first bytes. HTTP1 is HTTP of either version: what begins with
+// the preface of HTTP/2 is that.
 const (
 	ProtocolDetect Protocol = "detect"
 	ProtocolHTTP1  Protocol = "http1"

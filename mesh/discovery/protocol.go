@@ -15,7 +15,8 @@ import (
 func protocolOf(port *corev1.ServicePort) mesh.Protocol {
 	if port.AppProtocol != nil {
 		switch strings.ToLower(*port.AppProtocol) {
-		case "http", "kubernetes.io/ws":
+		case "http", "kubernetes.io/ws", "kubernetes.io/h2c":
+			// gRPC is not among them: it may be within TLS.
 			return mesh.ProtocolHTTP1
 		case "tcp", "tls", "https", "kubernetes.io/wss":
 			return mesh.ProtocolTCP // Encrypted by the application: bytes to us.

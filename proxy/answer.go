@@ -46,7 +46,7 @@ func (x *exchange) passInterim(l *link) error {
 func (x *exchange) answer(to *hop, l *link) bool {
 	defer to.release()
 	latency := time.Since(x.received)
-	x.countLeft(to)
+	countLeft(x.proxy.metrics, &x.choose, to)
 	x.proxy.metrics.request(to.labels)
 	status := l.response.Status()
 	if l.response.Framing() == http1.Tunnel {
@@ -62,15 +62,15 @@ func (x *exchange) answer(to *hop, l *link) bool {
 
 // countLeft counts a request that had to leave the revision that was drawn for it as a failure of
 // that revision: users were served by another, but this one would not have served them.
-func (x *exchange) countLeft(to *hop) {
-	if !x.choose.split || x.choose.drawn == to.revision {
+func countLeft(metrics *metrics, choose *chooser, to *hop) {
+	if !choose.split || choose.drawn == to.revision {
 		return
 	}
 	failure := errorConnect
-	if x.choose.drawnEmpty {
+	if choose.drawnEmpty {
 		failure = errorNoEndpoint
 	}
-	x.proxy.metrics.failure(labelsForRevision(to.labels, x.choose.drawn), failure)
+	metrics.failure(labelsForRevision(to.labels, choose.drawn), failure)
 }
 
 // copyAnswer copies the answer as it comes. What is in the reader's buffer leaves in one piece.

@@ -204,10 +204,21 @@ func interrupt(conn net.Conn) {
 	_ = conn.SetReadDeadline(longAgo()) // What cannot be interrupted has ended.
 }
 
+// cut ends the exchange that is left.
+func (c *client) cut() { c.exchange.lose(errClientLeft) }
+
+// requester is a connection on which requests come.
+type requester interface {
+	// closeIdle ends it in good order when nothing is open on it.
+	closeIdle()
+	// cut ends what is open on it.
+	cut()
+}
+
 // clientSet holds all connections on which requests come.
 type clientSet struct {
 	mutex   sync.Mutex
-	clients map[*client]struct{}
+	clients map[requester]struct{}
 	closing bool
 	// cut says that nothing is to be waited for any more.
 	cut atomic.Bool
@@ -216,7 +227,7 @@ type clientSet struct {
 }
 
 func newClientSet() *clientSet {
-	return &clientSet{clients: map[*client]struct{}{}, empty: make(chan struct{})}
+	return &clientSet{clients: map[requester]struct{}{}, empty: make(chan struct{})}
 }
 
 func (s *clientSet) isClosing() bool {
@@ -225,7 +236,7 @@ func (s *clientSet) isClosing() bool {
 	return s.closing
 }
 
-func (s *clientSet) add(c *client) bool {
+func (s *clientSet) add(c requester) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.closing {
@@ -235,7 +246,7 @@ func (s *clientSet) add(c *client) bool {
 	return true
 }
 
-func (s *clientSet) remove(c *client) {
+func (s *clientSet) remove(c requester) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	delete(s.clients, c)
@@ -275,7 +286,7 @@ func (s *clientSet) cutAll() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	for c := range s.clients {
-		c.exchange.lose(errClientLeft)
+		c.cut()
 	}
 }
 

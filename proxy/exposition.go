@@ -175,7 +175,8 @@ func (l responseLabels) text() string {
 	if l.status != 0 {
 		status = strconv.Itoa(l.status)
 	}
-	return labelText(label{"status_code", status}, label{"classification", l.classification}, label{"error", l.failure})
+	return labelText(label{"status_code", status}, label{"classification", l.classification},
+		label{"grpc_status", l.grpcStatus}, label{"error", l.failure})
 }
 
 func (s *trafficSeries) copied() (map[responseLabels]uint64, map[int]histogram) {
@@ -189,7 +190,8 @@ func (s *trafficSeries) copied() (map[responseLabels]uint64, map[int]histogram) 
 }
 
 func compareResponses(a, b responseLabels) int {
-	return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.classification, b.classification), cmp.Compare(a.failure, b.failure))
+	return cmp.Or(cmp.Compare(a.status, b.status), cmp.Compare(a.classification, b.classification),
+		cmp.Compare(a.grpcStatus, b.grpcStatus), cmp.Compare(a.failure, b.failure))
 }
 
 func writeHistogram(out *exposition, name, labels string, h histogram) {

@@ -346,7 +346,7 @@ func TestTCPIsCarriedAsItIs(t *testing.T) {
 		"tls of apps":  append([]byte{0x16, 3, 1, 0, 5}, "hello"...),
 		"redis":        []byte("GET key\r\n"),
 		"large":        bytes.Repeat([]byte{7}, 1<<20),
-		"http2":        []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+		"almost http2": []byte("PRI * HTTP/2.0\r\n\r\nSL\r\n\r\n"),
 		"half a line":  []byte("GE"),
 		"almost http1": []byte("GET / HTTP/1"),
 	} {

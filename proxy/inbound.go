@@ -49,7 +49,7 @@ func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination net
 		case err != nil:
 			_ = conn.Close() // As above.
 			return
-		case slices.Contains(offered, mesh.ALPNHTTP1), slices.Contains(offered, mesh.ALPNTCP):
+		case isMesh(offered):
 			p.serveMeshed(ctx, served, offered)
 			return
 		case protocol == mesh.ProtocolHTTP1:
@@ -64,11 +64,11 @@ func (p *Proxy) detectInbound(conn *servedConn, protocol mesh.Protocol) (spoken,
 	port := inboundPort(conn.info.destination.Port())
 	switch {
 	case protocol == mesh.ProtocolHTTP1:
-		return sniffHTTP(conn, true)
+		return sniffHTTP(conn, true, p.options.HeadTime)
 	case protocol == mesh.ProtocolTCP:
 		return sniff(conn, helloTime)
 	case p.ports.isHTTP(port):
-		return sniffHTTP(conn, false)
+		return sniffHTTP(conn, false, p.options.HeadTime)
 	case p.ports.isSilent(port):
 		return sniff(conn, helloTime)
 	}
@@ -82,7 +82,7 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	destination := conn.info.destination
 	declared := p.config.Snapshot().Inbound.Protocols[destination.Port()] == mesh.ProtocolHTTP1
 	var local net.Conn
-	if slices.Contains(offered, mesh.ALPNTCP) && !declared {
+	if !declared && slices.Contains(offered, mesh.ALPNTCP) && !slices.Contains(offered, mesh.ALPNHTTP2) {
 		// The handshake waits for the application: if that refuses, the caller's proxy sees a
 		// failed handshake and tries another endpoint, as it would without proxies.
 		to := hop{address: destination.String(), labels: inboundLabels(destination.Port(), "")}
@@ -107,12 +107,10 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	served := &servedConn{Conn: secured, info: info}
 	served.series = p.metrics.tcp(tcpLabels{info.labels, peerSource})
 	served.series.open()
-	if protocol == mesh.ALPNHTTP1 || declared {
-		// Where HTTP is declared, whatever another proxy took for bytes is read as requests as well:
-		// its application could else say that it is somebody else.
+	if protocol != mesh.ALPNTCP || declared {
 		// From now on there is no hurry on this port: the first bytes of a starved proxy may be late.
 		p.ports.sawHTTP(inboundPort(destination.Port()))
-		p.serveRequests(ctx, served, p.beginInbound)
+		p.serveMeshedHTTP(ctx, served, protocol)
 		return
 	}
 	p.activity.add()
@@ -121,6 +119,31 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	p.counts.add(own, openCount{connections: 1})
 	defer p.counts.done(own, openCount{connections: 1})
 	p.pipe(served, served, local)
+}
+
+// serveMeshedHTTP carries requests that another proxy sends. Where HTTP is declared, whatever that took
+// for bytes is read as requests as well: its application could else say that it is somebody else.
+func (p *Proxy) serveMeshedHTTP(ctx context.Context, served *servedConn, protocol string) {
+	verdict := spokenHTTP1
+	switch protocol {
+	case mesh.ALPNHTTP2:
+		verdict = spokenHTTP2
+	case mesh.ALPNTCP:
+		var err error
+		if verdict, served.prefix, err = sniffHTTP(served, true, p.options.HeadTime); err != nil {
+			_ = served.Close() // It was closed before it said anything.
+			return
+		}
+	}
+	if verdict == spokenHTTP2 {
+		p.serveStreams(ctx, served, p.beginInboundStream, true)
+		return
+	}
+	p.serveRequests(ctx, served, p.beginInbound)
+}
+
+func isMesh(offered []string) bool {
+	return slices.Contains(offered, mesh.ALPNHTTP1) || slices.Contains(offered, mesh.ALPNHTTP2) || slices.Contains(offered, mesh.ALPNTCP)
 }
 
 // serveUnmeshed carries the connection of a caller without a proxy: nobody has applied the split.
@@ -136,6 +159,10 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 	case verdict == spokenHTTP1 && protocol != mesh.ProtocolTCP:
 		p.ports.sawHTTP(port)
 		p.serveRequests(ctx, conn, p.beginInbound)
+		return
+	case verdict == spokenHTTP2 && protocol != mesh.ProtocolTCP:
+		p.ports.sawHTTP(port)
+		p.serveStreams(ctx, conn, p.beginInboundStream, false)
 		return
 	case verdict == spokenNothing:
 		// Server-speaks-first, a probe, or a connection for later: nothing says that it may leave.
@@ -222,42 +249,67 @@ func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.Rev
 // beginInbound says where a request that has come to the pod may go.
 func (p *Proxy) beginInbound(x *exchange) {
 	info := &x.client.conn.info
-	inbound := &p.config.Snapshot().Inbound
-	handedOff := info.client != "" && info.client == p.options.ID.String() && len(x.request.Value(headerHandoff)) > 0
-	copied := info.client != "" && len(x.request.Value(headerMirrored)) > 0
-	labels := info.labels
-	where := p.placeOf(&x.request, info, inbound, handedOff || copied)
-	switch {
-	case copied:
-		labels.routeName = routeMirror
-	case where == placeOwn && info.client == "":
-		labels.routeName = routeProbe
-	}
+	from := p.originOf(info, &p.config.Snapshot().Inbound, marks{
+		host: x.request.Host(), agent: x.request.Value("user-agent"),
+		handoff: len(x.request.Value(headerHandoff)) > 0, mirrored: len(x.request.Value(headerMirrored)) > 0,
+	})
 	x.inbound = inboundSide{
-		destination: info.destination, own: info.address, where: where, labels: labels,
+		destination: info.destination, own: info.address, where: from.where, labels: from.labels,
 		request: viewOf(&x.request, x.method(), x.targetText()),
 	}
-	x.choose.begin(p, &x.inbound, labels, openCount{requests: 1})
+	x.choose.begin(p, &x.inbound, from.labels, openCount{requests: 1})
 	x.peers = true
+	x.skip, x.clientID, x.unmeshed = from.skip, from.clientID, from.unmeshed
+}
+
+// marks are what a request's head says of where it has come from and whom it means.
+type marks struct {
+	host, agent       []byte
+	handoff, mirrored bool
+}
+
+// origin is what is known of who has sent a request to the pod.
+type origin struct {
+	// where it may be served.
+	where  place
+	labels trafficLabels
+	// skip are fields that the sender may not use; clientID is added unless it is empty.
+	skip     http1.Kinds
+	clientID string
+	// unmeshed says that the client has come from outside the mesh.
+	unmeshed bool
+}
+
+func (p *Proxy) originOf(info *connInfo, inbound *mesh.Inbound, head marks) origin {
+	handedOff := info.client != "" && info.client == p.options.ID.String() && head.handoff
+	copied := info.client != "" && head.mirrored
+	from := origin{labels: info.labels, where: p.placeOf(head, info, inbound, handedOff || copied)}
+	switch {
+	case copied:
+		from.labels.routeName = routeMirror
+	case from.where == placeOwn && info.client == "":
+		from.labels.routeName = routeProbe
+	}
 	switch {
 	case handedOff: // The peer that passed it on has said who the client is.
-		x.skip = http1.Of(http1.KindHandoff)
+		from.skip = http1.Of(http1.KindHandoff)
 	case info.client == "":
-		x.skip = http1.Owned
-		x.unmeshed = true
+		from.skip = http1.Owned
+		from.unmeshed = true
 	default:
-		x.skip, x.clientID = http1.Of(http1.KindClientID, http1.KindHandoff), info.client
+		from.skip, from.clientID = http1.Of(http1.KindClientID, http1.KindHandoff), info.client
 	}
+	return from
 }
 
 // placeOf says where a request may be served. Probes and scrapes mean this pod: an answer of another
 // would be a lie.
-func (p *Proxy) placeOf(request *http1.Request, info *connInfo, inbound *mesh.Inbound, meant bool) place {
+func (p *Proxy) placeOf(head marks, info *connInfo, inbound *mesh.Inbound, meant bool) place {
 	if meant { // By the peer that passed it on, or as a copy.
 		return placeOwn
 	}
-	own := isHost(request.Host(), info.destination.Addr()) ||
-		bytes.HasPrefix(request.Value("user-agent"), []byte(probeAgent)) ||
+	own := isHost(head.host, info.destination.Addr()) ||
+		bytes.HasPrefix(head.agent, []byte(probeAgent)) ||
 		info.destination.Port() == mesh.PortAdmin
 	switch {
 	case own && info.client == "":

@@ -108,6 +108,8 @@ type responseLabels struct {
 	status         int // 0 without an answer.
 	classification string
 	failure        string
+	// grpcStatus is the number of gRPC's own status; empty where it has none.
+	grpcStatus string
 }
 
 // tcpSeries are the counters of connections of one label set. Its methods do nothing on nil.
@@ -163,10 +165,10 @@ func (m *metrics) of(labels trafficLabels) *trafficSeries {
 	}
 	return bounded(m, m.traffic, labels, labels.other(), func() *trafficSeries {
 		zero := &trafficSeries{responses: map[responseLabels]uint64{}, latencies: map[int]*histogram{200: {}}}
-		zero.responses[responseLabels{200, classSuccess, ""}] = 0
-		zero.responses[responseLabels{500, classFailure, ""}] = 0
+		zero.responses[responseLabels{status: 200, classification: classSuccess}] = 0
+		zero.responses[responseLabels{status: 500, classification: classFailure}] = 0
 		if labels.direction == directionOutbound {
-			zero.responses[responseLabels{0, classFailure, errorConnect}] = 0
+			zero.responses[responseLabels{classification: classFailure, failure: errorConnect}] = 0
 		}
 		return zero
 	})
@@ -205,18 +207,24 @@ func (m *metrics) request(labels trafficLabels) { m.of(labels).requests.Add(1) }
 
 // response counts an answer with the time until its first byte. Failure says why it is not whole.
 func (m *metrics) response(labels trafficLabels, status int, latency time.Duration, failure string) {
-	classification := classSuccess
-	if status >= 500 || failure != "" {
-		classification = classFailure
+	m.responseOf(labels, responseLabels{status: status, failure: failure}, latency)
+}
+
+// responseOf counts an answer, whose class follows from the rest.
+func (m *metrics) responseOf(labels trafficLabels, came responseLabels, latency time.Duration) {
+	came.classification = classSuccess
+	came.grpcStatus = knownGRPC(came.grpcStatus)
+	if came.status >= 500 || came.failure != "" || failedGRPC(came.grpcStatus) {
+		came.classification = classFailure
 	}
 	series := m.of(labels)
 	series.mutex.Lock()
 	defer series.mutex.Unlock()
-	series.responses[responseLabels{status, classification, failure}]++
-	if series.latencies[status] == nil {
-		series.latencies[status] = &histogram{}
+	series.responses[came]++
+	if series.latencies[came.status] == nil {
+		series.latencies[came.status] = &histogram{}
 	}
-	series.latencies[status].observe(latency)
+	series.latencies[came.status].observe(latency)
 }
 
 // failure counts a request that got no answer.
@@ -225,7 +233,7 @@ func (m *metrics) failure(labels trafficLabels, failure string) {
 	series.requests.Add(1)
 	series.mutex.Lock()
 	defer series.mutex.Unlock()
-	series.responses[responseLabels{0, classFailure, failure}]++
+	series.responses[responseLabels{classification: classFailure, failure: failure}]++
 }
 
 // connectFailure counts one attempt that could not connect, whatever came of its request.

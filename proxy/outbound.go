@@ -28,14 +28,14 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	switch known.Protocol {
 	case mesh.ProtocolTCP:
 		verdict = spokenOther
-	case mesh.ProtocolHTTP1:
-		verdict = spokenHTTP1
 	default:
-		verdict = p.detect(served, address)
+		verdict = p.detect(served, address, known.Protocol == mesh.ProtocolHTTP1)
 	}
 	switch verdict {
 	case spokenHTTP1:
 		p.serveRequests(ctx, served, p.beginOutbound)
+	case spokenHTTP2:
+		p.serveStreams(ctx, served, p.beginOutboundStream, true)
 	case spokenNothing:
 		p.carryOutbound(ctx, p.silent(served, address), served.info)
 	default:
@@ -44,21 +44,23 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 }
 
 // detect looks at what a client sends first. When a port is known to be HTTP there is no hurry.
-func (p *Proxy) detect(served *servedConn, port string) spoken {
+func (p *Proxy) detect(served *servedConn, port string, declared bool) spoken {
 	var verdict spoken
 	var err error
 	switch {
-	case p.ports.isHTTP(port):
-		verdict, served.prefix, err = sniffHTTP(served, false)
+	case declared, p.ports.isHTTP(port):
+		verdict, served.prefix, err = sniffHTTP(served, declared, p.options.HeadTime)
 	case p.ports.isSilent(port):
 		return spokenOther
 	default:
 		verdict, served.prefix, err = sniff(served, detectTime)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return spokenNothing
-	}
-	if verdict == spokenHTTP1 {
+	case declared && verdict == spokenTLS:
+		return spokenHTTP1 // It will be told that it is none.
+	case verdict == spokenHTTP1 || verdict == spokenHTTP2:
 		p.ports.sawHTTP(port)
 	}
 	return verdict

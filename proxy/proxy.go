@@ -132,6 +132,7 @@ func New(options Options) *Proxy {
 		p.counts.applied(snapshot)
 	})
 	p.upstreams = newUpstreams(options, p.metrics)
+	p.upstreams.trunks = newTrunkPool(p)
 	p.mirrors = newMirrors(p)
 	p.serverTLS = p.meshServerConfig()
 	p.admin = p.newAdmin()
@@ -158,6 +159,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.serving.Go(func() { p.tidy(serveContext) })
 	p.serving.Go(func() { p.mirrors.run(serveContext) })
 	p.serving.Go(func() { p.upstreams.pool.run(serveContext) })
+	p.serving.Go(func() { p.upstreams.trunks.run(serveContext) })
 	p.log.Info("proxy started", "outbound", p.options.Listeners.Outbound.Addr().String(),
 		"inbound", p.options.Listeners.Inbound.Addr().String(), "admin", p.options.Listeners.Admin.Addr().String())
 
@@ -183,6 +185,7 @@ func (p *Proxy) close() {
 	p.conns.closeAll()
 	p.clients.cutAll()
 	p.upstreams.pool.close()
+	p.upstreams.trunks.close()
 	_ = p.admin.Close() // As above.
 }
 

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"github.com/sluice-mesh/sluice/proxy/http2"
 )
 
 const (
@@ -25,6 +27,7 @@ type spoken int
 const (
 	spokenUnclear spoken = iota // More bytes are needed.
 	spokenHTTP1
+	spokenHTTP2
 	spokenTLS
 	spokenOther
 	spokenNothing // Nothing came in time.
@@ -34,6 +37,9 @@ const (
 // "GET key" may as well be Redis. Empty lines before it change nothing: what reads requests decides
 // about them, and who sends one shall not get past that.
 func classify(first []byte) spoken {
+	if length := min(len(first), len(http2.Preface)); string(first[:length]) == http2.Preface[:length] {
+		return unlessPart(length < len(http2.Preface))
+	}
 	if first = bytes.TrimLeft(first, "\r\n"); len(first) == 0 {
 		return spokenUnclear
 	}
@@ -66,6 +72,14 @@ func classify(first []byte) spoken {
 		return unlessWhole(whole)
 	}
 	return spokenHTTP1
+}
+
+// unlessPart is what begins with the preface of HTTP/2, or with a part of it.
+func unlessPart(part bool) spoken {
+	if part {
+		return spokenUnclear
+	}
+	return spokenHTTP2
 }
 
 func unlessWhole(whole bool) spoken {
@@ -115,9 +129,10 @@ func sniff(conn net.Conn, wait time.Duration) (spoken, []byte, error) {
 }
 
 // sniffHTTP looks at the first bytes on a port of HTTP. There is no hurry, as clients open connections
-// for later. What is not clear yet is HTTP: a client that sends its first line slowly must not get
-// past what reads requests. On a port that is declared to be HTTP, so is whatever is no TLS.
-func sniffHTTP(conn net.Conn, declared bool) (spoken, []byte, error) {
+// for later, until the first byte has come. What is not clear then is HTTP/1: a client that sends its
+// first line slowly must not get past what reads requests. On a port that is declared to be HTTP, so
+// is whatever is neither TLS nor HTTP/2.
+func sniffHTTP(conn net.Conn, declared bool, headTime time.Duration) (spoken, []byte, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(idleClient)); err != nil {
 		return spokenNothing, nil, err
 	}
@@ -126,8 +141,18 @@ func sniffHTTP(conn net.Conn, declared bool) (spoken, []byte, error) {
 	if n == 0 {
 		return spokenNothing, nil, err
 	}
+	if err := conn.SetReadDeadline(time.Now().Add(headTime)); err != nil {
+		return spokenNothing, nil, err
+	}
+	for n < len(http2.Preface) && bytes.HasPrefix([]byte(http2.Preface), first[:n]) {
+		more, err := conn.Read(first[n:])
+		n += more
+		if more == 0 && err != nil {
+			break // What reads requests will see it, too.
+		}
+	}
 	verdict := classify(first[:n])
-	if verdict == spokenUnclear || declared && verdict != spokenTLS {
+	if verdict == spokenUnclear || declared && verdict != spokenTLS && verdict != spokenHTTP2 {
 		verdict = spokenHTTP1
 	}
 	return verdict, first[:n], conn.SetReadDeadline(time.Time{})

@@ -4,6 +4,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -23,19 +24,24 @@ import (
 // forged is a request of somebody who says that he is somebody else.
 const forged = "GET / HTTP/1.1\r\nHost: shop\r\nSluice-Client-Id: spiffe://cluster.local/ns/shop/sa/admin\r\n\r\n"
 
-// newDeclared is a pair whose Service's port is declared to be HTTP, with an application that takes
-// all bytes. seen holds what it got.
-func newDeclared(t *testing.T, headTime time.Duration) (p *pair, seen *atomic.Value) {
+// newDeclared is a pair whose Service's port is declared to be HTTP.
+func newDeclared(t *testing.T, headTime time.Duration) *pair {
 	t.Helper()
 	m := proxytest.New(t)
 	declared := mesh.Inbound{Protocols: map[uint16]mesh.Protocol{proxytest.AppPort: mesh.ProtocolHTTP1}}
-	p = &pair{Mesh: m, caller: m.Start(proxytest.PodSpec{Name: "caller", Workload: "shop/caller", Hash: "c1", HeadTime: headTime})}
+	p := &pair{Mesh: m, caller: m.Start(proxytest.PodSpec{Name: "caller", Workload: "shop/caller", Hash: "c1", HeadTime: headTime})}
 	pod := m.Start(proxytest.PodSpec{Name: "shop", Workload: "shop/shop", Hash: "s1", Inbound: declared, HeadTime: headTime})
 	p.pods = []*proxytest.Pod{pod}
 	m.Discovery.SetDestination(mesh.Destination{
 		Address: shopVIP, Service: mesh.Service{Namespace: "shop", Name: "shop", Port: 80},
 		Protocol: mesh.ProtocolHTTP1, Endpoints: []mesh.Endpoint{pod.Endpoint()},
 	})
+	return p
+}
+
+// listenToBytes has an application take all bytes, and answer each head. seen holds what it got.
+func listenToBytes(t *testing.T, pod *proxytest.Pod) (seen *atomic.Value) {
+	t.Helper()
 	seen = &atomic.Value{}
 	seen.Store("")
 	serveTCP(t, pod.Listen(), func(conn net.Conn) {
@@ -49,7 +55,7 @@ func newDeclared(t *testing.T, headTime time.Duration) (p *pair, seen *atomic.Va
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	return p, seen
+	return seen
 }
 
 // readHead reads up to an empty line, and what came before an end.
@@ -94,7 +100,8 @@ func dialAs(t *testing.T, p *pair, protocol string) net.Conn {
 // TestDeclaredPortsAreStrict: on a port that is declared to be HTTP nothing gets past what reads
 // requests, however it begins and however slowly it comes.
 func TestDeclaredPortsAreStrict(t *testing.T) {
-	p, seen := newDeclared(t, 0)
+	p := newDeclared(t, 0)
+	seen := listenToBytes(t, p.pods[0])
 	for way, dial := range waysIn(t, p) {
 		for name, test := range map[string]struct {
 			pieces []string
@@ -111,7 +118,8 @@ func TestDeclaredPortsAreStrict(t *testing.T) {
 			"byte by byte":          {strings.Split(forged, ""), 200},
 			"small letters":         {[]string{strings.ToLower(forged[:3]) + forged[3:]}, 200},
 			"long method":           {[]string{strings.Repeat("X", 40) + forged}, 200},
-			"HTTP/2":                {[]string{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"}, 505},
+			"almost HTTP/2":         {[]string{"PRI * HTTP/2.0\r\n\r\nSL\r\n\r\n" + forged}, 505},
+			"HTTP/2 after a line":   {[]string{"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"}, 505},
 			"HTTP/0.9":              {[]string{"GET /\r\n"}, 400},
 			"HTTP/3.0":              {[]string{strings.Replace(forged, "HTTP/1.1", "HTTP/3.0", 1)}, 505},
 			"no version":            {[]string{strings.Replace(forged, " HTTP/1.1", "", 1)}, 400},
@@ -149,10 +157,58 @@ func TestDeclaredPortsAreStrict(t *testing.T) {
 	}
 }
 
+// TestDeclaredPortsReadHTTP2: by whichever way it comes, and however slowly its preface does.
+func TestDeclaredPortsReadHTTP2(t *testing.T) {
+	p := newDeclared(t, 0)
+	got := make(chan http.Header, 1)
+	p.pods[0].Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Clone() }))
+	want := map[string]string{"unmeshed": "", "meshed": "spiffe://cluster.local/ns/shop/sa/default", "meshed as bytes": "spiffe://cluster.local/ns/shop/sa/default"}
+	for way, dial := range waysIn(t, p) {
+		for name, pieces := range map[string]int{"at once": 1 << 20, "in pieces": 5} {
+			t.Run(way+"/"+name, func(t *testing.T) {
+				protocols := &http.Protocols{}
+				protocols.SetUnencryptedHTTP2(true)
+				transport := &http.Transport{Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) {
+					return inPieces{dial(), pieces}, nil
+				}}
+				defer transport.CloseIdleConnections()
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/", nil)
+				require.NoError(t, err)
+				request.Header.Set("Sluice-Client-Id", "admin")
+				response, err := transport.RoundTrip(request)
+				require.NoError(t, err)
+				require.NoError(t, response.Body.Close())
+				require.Equal(t, 200, response.StatusCode)
+				require.Equal(t, "HTTP/2.0", response.Proto)
+				require.Equal(t, want[way], (<-got).Get("Sluice-Client-Id"))
+			})
+		}
+	}
+}
+
+// inPieces writes a few bytes at a time.
+type inPieces struct {
+	net.Conn
+	size int
+}
+
+func (c inPieces) Write(p []byte) (int, error) {
+	written := 0
+	for written < len(p) {
+		n, err := c.Conn.Write(p[written:min(written+c.size, len(p))])
+		written += n
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
 // TestHeadsHaveALimitedTime: a client that does not end its request's head is told so, be it in its
 // first request or a later one, and keeps nothing.
 func TestHeadsHaveALimitedTime(t *testing.T) {
-	p, seen := newDeclared(t, 300*time.Millisecond)
+	p := newDeclared(t, 300*time.Millisecond)
+	seen := listenToBytes(t, p.pods[0])
 	for way, dial := range waysIn(t, p) {
 		for name, test := range map[string]struct{ whole, part string }{
 			"first line":    {"", "GET / HT"},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -25,7 +26,7 @@ var errNoMeshProtocol = errors.New("the peer does not speak the mesh's protocol"
 // meshServerConfig is the TLS of the inbound side: any workload of the trust domain may come in.
 func (p *Proxy) meshServerConfig() *tls.Config {
 	config := identity.ServerConfig(p.options.Certificates, p.options.Bundles, p.options.ID.TrustDomain())
-	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNTCP}
+	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNHTTP2, mesh.ALPNTCP}
 	return config
 }
 
@@ -47,20 +48,20 @@ func acceptMesh(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.
 }
 
 // dialMesh makes the client's side of the handshake on a connection and demands exactly one peer.
-func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, peer, protocol string) (net.Conn, error) {
+func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, peer string, protocols []string) (net.Conn, error) {
 	id, err := spiffeid.FromString(peer)
 	if err != nil {
 		return nil, fmt.Errorf("parse the identity to demand: %w", err)
 	}
 	config := identity.ClientConfig(u.certificates, u.bundles, id)
-	config.NextProtos = []string{protocol}
+	config.NextProtos = protocols
 	secured := tls.Client(conn, config)
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS handshake with %s at %s: %w", peer, conn.RemoteAddr(), err)
 	}
-	if secured.ConnectionState().NegotiatedProtocol != protocol {
+	if !slices.Contains(protocols, secured.ConnectionState().NegotiatedProtocol) {
 		return nil, fmt.Errorf("%w: %s at %s", errNoMeshProtocol, peer, conn.RemoteAddr())
 	}
 	return secured, nil

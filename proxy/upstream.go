@@ -115,6 +115,7 @@ type upstreams struct {
 	rules    http1.Rules
 	messages http1.Buffers
 	pool     *linkPool
+	trunks   *trunkPool
 }
 
 func newUpstreams(options Options, metrics *metrics) *upstreams {
@@ -131,7 +132,7 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 }
 
 // connect opens a connection to a hop, with TLS when it has an identity.
-func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upstreamConn, error) {
+func (u *upstreams) connect(ctx context.Context, to hop, protocols ...string) (*upstreamConn, error) {
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
 	dialContext, cancel := context.WithTimeout(ctx, u.connectTime)
 	defer cancel()
@@ -147,7 +148,7 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocol string) (*upst
 	conn := &upstreamConn{Conn: raw, series: series}
 	if to.identity != "" {
 		conn.wire = &wireConn{Conn: raw}
-		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocol); err != nil {
+		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocols); err != nil {
 			_ = raw.Close() // The handshake's error is the one that tells.
 			return nil, &connectError{to.address, err, isChance(err)}
 		}

@@ -242,10 +242,13 @@ func (p *Pod) Serve(handler http.Handler) (stop func()) {
 	return p.mesh.ServeOn(p.Listen(), handler)
 }
 
-// ServeOn runs an HTTP application until the test ends or stop is called, which lets it answer what
-// it has.
+// ServeOn runs an application of HTTP/1.1 and HTTP/2 until the test ends or stop is called, which lets
+// it answer what it has.
 func (m *Mesh) ServeOn(listener net.Listener, handler http.Handler) (stop func()) {
-	server := &http.Server{Handler: handler}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Handler: handler, Protocols: protocols}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -299,6 +302,19 @@ func (p *Pod) DialApp(ctx context.Context, address string) (net.Conn, error) {
 // DialOutside opens a connection to the pod as a caller without a proxy would.
 func (p *Pod) DialOutside(ctx context.Context) (net.Conn, error) {
 	return p.mesh.dialRedirected(ctx, p.inbound, netip.AddrPortFrom(p.IP, AppPort))
+}
+
+// HTTP2Client is like Client, but speaks HTTP/2 without TLS.
+func (p *Pod) HTTP2Client() *http.Client { return overHTTP2(p.Client()) }
+
+// OutsideHTTP2Client is like OutsideClient, but speaks HTTP/2 without TLS.
+func (p *Pod) OutsideHTTP2Client() *http.Client { return overHTTP2(p.OutsideClient()) }
+
+func overHTTP2(client *http.Client) *http.Client {
+	protocols := &http.Protocols{}
+	protocols.SetUnencryptedHTTP2(true)
+	client.Transport.(*http.Transport).Protocols = protocols
+	return client
 }
 
 // Client is an HTTP client of the pod's application: whatever it dials goes through the proxy.

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	h2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/sluice-mesh/sluice/proxy/http1"
+	"github.com/sluice-mesh/sluice/proxy/http2"
+)
+
+// attempt is a stream on its way to one endpoint. It is told what comes back from there.
+type attempt struct {
+	stream *stream
+	to     *hop
+	load   *load
+	// up is the endpoint's stream.
+	up *http2.Stream
+	// sent is how much content was written.
+	sent int
+
+	// What is known of the answer, under the stream's mutex.
+	answered, complete bool
+	status             int
+	latency            time.Duration
+	grpcStatus         string
+}
+
+// current says whether the client is still joined with this attempt.
+func (a *attempt) current() bool {
+	x := a.stream
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return x.at == a && !x.over
+}
+
+// Head is the head of an answer, or its trailers.
+func (a *attempt) Head(h *http2.Head, end bool) {
+	if !a.current() {
+		return
+	}
+	x := a.stream
+	skip := http1.Kinds(0)
+	if a.to.identity == "" {
+		skip = http1.Owned // An application does not speak for the mesh.
+	}
+	fields := appendUnowned(make([]hpack.HeaderField, 0, len(h.Fields)+1), h.Fields, skip)
+	if h.Status == 0 {
+		a.end(h.Value("grpc-status"))
+		x.down.SendTrailers(fields)
+		return
+	}
+	if h.Interim() {
+		x.down.SendHead(&http2.Head{Status: h.Status, Fields: fields}, false)
+		return
+	}
+	a.answer(h)
+	if x.choose.cookie != "" {
+		fields = append(fields, hpack.HeaderField{Name: "set-cookie", Value: x.choose.cookie})
+	}
+	x.leaveIfTold()
+	if end {
+		a.end(h.Value("grpc-status"))
+	}
+	x.down.SendHead(&http2.Head{Status: h.Status, Fields: fields}, end)
+}
+
+// answer notes that the endpoint has decided: nothing is sent elsewhere any more.
+func (a *attempt) answer(h *http2.Head) {
+	x := a.stream
+	x.mutex.Lock()
+	a.answered, a.status, a.latency = true, h.Status, time.Since(x.received)
+	x.kept, x.gone = nil, true
+	x.mutex.Unlock()
+	a.load.trust()
+	countLeft(x.proxy.metrics, &x.choose, a.to)
+	x.proxy.metrics.request(a.to.labels)
+	if x.choose.mirror != nil {
+		x.proxy.metrics.mirror(mirrorDropped) // Only requests of HTTP/1.1 are copied.
+	}
+}
+
+// Data is content of the answer. Who has its end finds it counted.
+func (a *attempt) Data(data []byte, end bool) {
+	if end {
+		a.end("")
+	}
+	a.stream.down.SendData(data, end)
+}
+
+// end notes that all of the answer has come.
+func (a *attempt) end(grpcStatus string) {
+	x := a.stream
+	x.mutex.Lock()
+	a.complete, a.grpcStatus = true, grpcStatus
+	x.mutex.Unlock()
+	a.finish("", false)
+}
+
+// Sent says that as much of the request's content has been written. What is sent again was told to
+// the client before.
+func (a *attempt) Sent(n int) {
+	x := a.stream
+	x.mutex.Lock()
+	a.sent += n
+	more := a.sent - x.credited
+	if x.at != a {
+		more = 0
+	}
+	x.credited += max(more, 0)
+	x.mutex.Unlock()
+	if more > 0 {
+		x.down.Consumed(more)
+	}
+}
+
+// finish counts what came of the request and ends the claim on the endpoint.
+func (a *attempt) finish(failure string, quietly bool) {
+	x := a.stream
+	x.mutex.Lock()
+	answered, latency := a.answered, a.latency
+	came := responseLabels{status: a.status, failure: failure, grpcStatus: a.grpcStatus}
+	x.mutex.Unlock()
+	x.count(func() {
+		switch {
+		case quietly:
+		case answered:
+			if failure == errorCanceled {
+				came.failure = "" // The client has seen enough.
+			}
+			x.proxy.metrics.responseOf(a.to.labels, came, latency)
+		default:
+			x.proxy.metrics.failure(x.choose.labelsOfFailure(a.to), failure)
+		}
+		a.to.release()
+	}, true)
+}
+
+// Ended says that the endpoint has broken off, or has had to be.
+func (a *attempt) Ended(err error) {
+	if !a.current() {
+		return
+	}
+	x := a.stream
+	code := h2.ErrCodeInternal
+	var reset http2.ResetError
+	isReset := errors.As(err, &reset)
+	if isReset {
+		code = reset.Code
+	}
+	switch {
+	case a.complete:
+		code = h2.ErrCodeNo // The rest of the request is of no interest.
+	case a.answered:
+		a.finish(errorTruncated, false)
+	case a.again(err):
+		return
+	case isReset:
+		a.finish(errorReset, false)
+	default:
+		a.refuse(err)
+		return
+	}
+	x.down.Reset(code)
+}
+
+// again sends the request again if it is certain that nothing was done, or that it is asked for
+// nothing to be changed.
+func (a *attempt) again(err error) bool {
+	x := a.stream
+	unprocessed := errors.Is(err, http2.ErrUnprocessed)
+	broken := errors.Is(err, http2.ErrGone) && safeMethod(x.head.Method)
+	x.mutex.Lock()
+	again := !x.gone && (unprocessed && x.resends < resendsMost || broken && !x.lost)
+	if again {
+		x.at = nil
+		x.resends++
+		x.lost = x.lost || broken
+	}
+	x.mutex.Unlock()
+	if !again {
+		return false
+	}
+	if broken {
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(a.to), errorReset) // This attempt counts, too.
+		x.choose.failed(a.to, &connectError{address: a.to.address, err: err})
+	} else {
+		a.to.release()
+	}
+	x.proxy.serving.Go(func() {
+		to, ok := x.choose.next()
+		if !ok {
+			x.refuse(a.to)
+			return
+		}
+		x.carry(to)
+	})
+	return true
+}
+
+// refuse answers in place of an endpoint that did not.
+func (a *attempt) refuse(err error) {
+	x := a.stream
+	failure := errorReset
+	var malformed http2.MalformedError
+	if errors.As(err, &malformed) {
+		failure = errorMalformed
+	}
+	x.proxy.log.Info("no answer", "to", a.to.address, "method", x.head.Method, "error", err)
+	a.finish(failure, false)
+	x.problem(http.StatusBadGateway, failure, "no answer from "+a.to.address)
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+// grpcUnavailable is the status of a call that may be made again.
+const grpcUnavailable = "14"
+
+// knownGRPC is a status as a label: what gRPC does not know could be anything.
+func knownGRPC(status string) string {
+	switch status {
+	case "", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16":
+		return status
+	}
+	return otherValue
+}
+
+// failedGRPC says whether a status is the server's failure, as 5xx is: UNKNOWN, DEADLINE_EXCEEDED,
+// UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS. The others say that the caller asked for what
+// it does not get.
+func failedGRPC(status string) bool {
+	switch status {
+	case "2", "4", "12", "13", "14", "15", otherValue:
+		return true
+	}
+	return false
+}

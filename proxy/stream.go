@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	h2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/sluice-mesh/sluice/proxy/http1"
+	"github.com/sluice-mesh/sluice/proxy/http2"
+)
+
+// stream carries one HTTP/2 request to where its chooser says and the answer back: what exchange is
+// for HTTP/1.1. Nobody waits for it; frames that come move it on.
+type stream struct {
+	proxy  *Proxy
+	client *multiplexed
+	// down is the client's stream.
+	down     *http2.Stream
+	head     *http2.Head
+	context  context.Context
+	cancel   context.CancelFunc
+	received time.Time
+
+	choose   chooser
+	inbound  inboundSide
+	outbound outboundSide
+	origin   origin
+	// peers says that a hop which is not the own application is a peer of it.
+	peers bool
+
+	mutex sync.Mutex
+	// at is the attempt that the client is joined with; nil while there is none.
+	at *attempt
+	// kept is the content so far, while it may have to be sent again; gone says that it is too much.
+	kept []byte
+	gone bool
+	// ended says that all of the request has come, trailers what came last.
+	ended    bool
+	trailers []hpack.HeaderField
+	// credited is how much of the content the client was told to be passed on.
+	credited int
+	resends  int
+	// lost says that a safe request got no answer and was sent to another hop.
+	lost bool
+	// over says that nothing is to be told to the client any more, counted that the request was.
+	over, counted bool
+}
+
+// carry sends the request to a hop or, when that fails, to others. It waits for connections.
+func (x *stream) carry(to *hop) {
+	for again := 0; ; {
+		t, err := x.proxy.upstreams.trunks.take(x.context, to)
+		switch {
+		case err == nil && x.send(to, t):
+			return
+		case err == nil && again < resendsMost:
+			again++ // It has just been filled by others, or has ended.
+			continue
+		case err == nil:
+			err = &connectError{address: to.address, err: http2.ErrGone, chance: true}
+		}
+		var connect *connectError
+		if !errors.As(err, &connect) {
+			x.leave(to)
+			return
+		}
+		x.proxy.log.Debug("connect failed", "to", to.address, "error", err)
+		x.choose.failed(to, connect)
+		last := to
+		var ok bool
+		if to, ok = x.choose.next(); !ok {
+			x.refuse(last)
+			return
+		}
+	}
+}
+
+// leave ends a request whose client has gone before it was sent anywhere.
+func (x *stream) leave(to *hop) {
+	to.release()
+	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled) }, true)
+}
+
+// send begins an attempt. It returns false when the connection has no room for one.
+func (x *stream) send(to *hop, t *trunk) bool {
+	x.mutex.Lock()
+	if x.over {
+		x.mutex.Unlock()
+		x.leave(to)
+		return true
+	}
+	defer x.mutex.Unlock()
+	a := &attempt{stream: x, to: to, load: to.load}
+	whole := x.ended && len(x.kept) == 0 && x.trailers == nil
+	if a.up = t.conn.Open(x.headTo(to), whole, a); a.up == nil {
+		return false
+	}
+	x.at = a
+	if len(x.kept) > 0 || x.ended && !whole {
+		a.up.SendData(x.kept, x.ended && x.trailers == nil)
+	}
+	if x.trailers != nil {
+		a.up.SendTrailers(x.trailers)
+	}
+	return true
+}
+
+// headTo is the head as a hop gets it.
+func (x *stream) headTo(to *hop) *http2.Head {
+	h := *x.head
+	h.Fields = make([]hpack.HeaderField, 0, len(x.head.Fields)+2)
+	h.Fields = appendUnowned(h.Fields, x.head.Fields, x.origin.skip)
+	if x.origin.clientID != "" {
+		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerClientID, Value: x.origin.clientID})
+	}
+	if x.peers && !to.local {
+		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerHandoff, Value: "1"})
+	}
+	return &h
+}
+
+// appendUnowned appends fields without those that their sender may not use.
+func appendUnowned(to, fields []hpack.HeaderField, skip http1.Kinds) []hpack.HeaderField {
+	for i := range fields {
+		if skip.Has(http1.KindOf([]byte(fields[i].Name))) {
+			continue
+		}
+		to = append(to, fields[i])
+	}
+	return to
+}
+
+// Data is content from the client.
+func (x *stream) Data(data []byte, end bool) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.ended = end
+	if !x.gone {
+		x.kept = append(x.kept, data...)
+	}
+	if x.at != nil {
+		if len(x.kept) > replayLimit {
+			x.kept, x.gone = nil, true
+		}
+		x.at.up.SendData(data, end)
+	}
+}
+
+// Head is the client's trailers.
+func (x *stream) Head(h *http2.Head, _ bool) {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.ended = true
+	x.trailers = appendUnowned([]hpack.HeaderField{}, h.Fields, http1.Owned)
+	if x.at != nil {
+		x.at.up.SendTrailers(x.trailers)
+	}
+}
+
+// Sent says that as much of the answer has been written to the client.
+func (x *stream) Sent(n int) {
+	x.mutex.Lock()
+	at := x.at
+	x.mutex.Unlock()
+	if at != nil {
+		at.up.Consumed(n)
+	}
+}
+
+// Ended says that the client has broken off, or has sent what cannot be sent on.
+func (x *stream) Ended(err error) {
+	x.mutex.Lock()
+	x.over = true
+	at := x.at
+	x.mutex.Unlock()
+	x.cancel()
+	if at == nil {
+		return // Whoever looks for a way sees it.
+	}
+	code := h2.ErrCodeCancel
+	var reset http2.ResetError
+	if errors.As(err, &reset) {
+		code = reset.Code
+	}
+	at.up.Reset(code)
+	var malformed http2.MalformedError
+	at.finish(errorCanceled, errors.As(err, &malformed))
+}
+
+// refuse answers a request that could be sent nowhere.
+func (x *stream) refuse(last *hop) {
+	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect) }, false)
+	x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
+	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")
+}
+
+// count counts the request once.
+func (x *stream) count(how func(), carried bool) {
+	x.mutex.Lock()
+	counted := x.counted
+	x.counted = true
+	x.mutex.Unlock()
+	if counted {
+		return
+	}
+	how()
+	x.cancel()
+	x.proxy.activity.done(carried)
+}
+
+// problem answers in the proxy's own name, with a code that does not change. gRPC has its status in
+// fields; all of these mean that the call may be made again.
+func (x *stream) problem(status int, code, text string) {
+	x.leaveIfTold()
+	field := func(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
+	if x.isGRPC() {
+		x.down.SendHead(&http2.Head{Status: http.StatusOK, Fields: []hpack.HeaderField{
+			field("content-type", "application/grpc"), field("sluice-error", code),
+			field("grpc-status", grpcUnavailable), field("grpc-message", "sluice: "+text),
+		}}, true)
+		x.down.Reset(h2.ErrCodeNo)
+		return
+	}
+	x.down.SendHead(&http2.Head{Status: status, Fields: []hpack.HeaderField{
+		field("content-type", "text/plain; charset=utf-8"), field("sluice-error", code),
+	}}, x.head.Method == http.MethodHead)
+	x.down.SendData([]byte(text+"\n"), true)
+	x.down.Reset(h2.ErrCodeNo)
+}
+
+func (x *stream) isGRPC() bool {
+	return strings.HasPrefix(x.head.Value("content-type"), "application/grpc")
+}
+
+// leaveIfTold asks the client to come again by another connection where that would be better for it.
+func (x *stream) leaveIfTold() {
+	unmeshed := x.origin.unmeshed && (x.choose.attempts > 1 || withoutWeight(&x.proxy.config.Snapshot().Inbound))
+	if unmeshed || x.proxy.activity.draining() {
+		x.client.h2.Shutdown()
+	}
+}
+
+// beginOutboundStream says where a request of the application may go.
+func (p *Proxy) beginOutboundStream(x *stream) {
+	info := &x.client.conn.info
+	p.config.Destination(x.context, info.address) // Keeps it subscribed.
+	x.outbound = outboundSide{
+		proxy: p, destination: info.destination, address: info.address,
+		meant:   isHost([]byte(x.head.Authority), info.destination.Addr()),
+		request: viewOfStream(x.head),
+	}
+	x.choose.begin(p, &x.outbound, outboundUnknown(), openCount{requests: 1})
+	x.origin.skip = http1.Owned
+}
+
+// beginInboundStream says where a request that has come to the pod may go.
+func (p *Proxy) beginInboundStream(x *stream) {
+	info := &x.client.conn.info
+	x.origin = p.originOf(info, &p.config.Snapshot().Inbound, marks{
+		host: []byte(x.head.Authority), agent: []byte(x.head.Value("user-agent")),
+		handoff: x.head.Value(headerHandoff) != "", mirrored: x.head.Value(headerMirrored) != "",
+	})
+	x.inbound = inboundSide{
+		destination: info.destination, own: info.address, where: x.origin.where, labels: x.origin.labels,
+		request: viewOfStream(x.head),
+	}
+	x.choose.begin(p, &x.inbound, x.origin.labels, openCount{requests: 1})
+	x.peers = true
+}
+
+func viewOfStream(h *http2.Head) requestView {
+	view := requestView{method: h.Method, header: h}
+	view.path, view.query, _ = strings.Cut(h.Path, "?")
+	return view
+}

@@ -22,6 +22,7 @@ help: ## Show the targets
 -include analysis/bench.mk
 -include rollout/model.mk
 -include e2e/bench.mk
+-include proxy/conformance.mk
 
 .PHONY: build
 build: ## Build the programs into build/bin

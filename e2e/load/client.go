@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 )
@@ -33,15 +34,24 @@ type Config struct {
 	PostPercent int
 	// BodySize of POST requests, in bytes.
 	BodySize int
+	// StreamPercent of the requests are for StreamPath, whose answer begins at once and ends later.
+	StreamPercent int
+	StreamPath    string
+	// SocketPercent of the requests are WebSocket sessions at SocketPath, which must answer with each
+	// message as the msg of a JSON object, among others.
+	SocketPercent int
+	SocketPath    string
 	// Timeout overrides the package's, for tests.
 	Timeout time.Duration
 }
 
-// Default is 100 requests/s, a quarter of them POST, a fifth over fresh connections.
+// Default is 100 requests/s, a quarter of them POST, a fifth over fresh connections; one in a hundred
+// is a stream of two seconds, and one a WebSocket session.
 func Default(target string) Config {
 	return Config{
 		URL: target, PostPath: "/echo", Rate: 100, Connections: 16,
 		FreshPercent: 20, PostPercent: 25, BodySize: 2048, Timeout: Timeout,
+		StreamPercent: 1, StreamPath: "/chunked/2", SocketPercent: 1, SocketPath: "/ws/echo",
 	}
 }
 
@@ -67,8 +77,10 @@ func New(config Config) (*Client, error) {
 		return nil, fmt.Errorf("URL %q: write http://host:port/path", config.URL)
 	case config.Rate <= 0 || config.Rate > 100_000:
 		return nil, fmt.Errorf("rate %v: write a number of requests per second above 0", config.Rate)
-	case config.FreshPercent < 0 || config.FreshPercent > 100 || config.PostPercent < 0 || config.PostPercent > 100:
-		return nil, errors.New("fresh and post are percentages from 0 to 100")
+	case slices.ContainsFunc([]int{config.FreshPercent, config.PostPercent, config.StreamPercent, config.SocketPercent}, isNoPercentage):
+		return nil, errors.New("fresh, post, stream and socket are percentages from 0 to 100")
+	case config.PostPercent+config.StreamPercent+config.SocketPercent > 100:
+		return nil, errors.New("post, stream and socket are more than 100 percent in all")
 	}
 	if target.Path == "" {
 		target.Path = "/"
@@ -91,6 +103,8 @@ func New(config Config) (*Client, error) {
 		resolve:  &resolver{host: target.Hostname(), port: port},
 	}, nil
 }
+
+func isNoPercentage(n int) bool { return n < 0 || n > 100 }
 
 // Counts is what was seen so far.
 func (c *Client) Counts() Counts { return c.recorder.snapshot() }
@@ -157,9 +171,17 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) next(random *rand.Rand) request {
 	q := request{method: http.MethodGet, path: c.target.RequestURI(), host: c.target.Host}
 	q.fresh = random.IntN(100) < c.config.FreshPercent
-	if random.IntN(100) < c.config.PostPercent {
+	drawn := random.IntN(100)
+	if drawn < c.config.PostPercent {
 		at := random.IntN(len(c.bodies) - c.config.BodySize)
 		q.method, q.path, q.body = http.MethodPost, c.config.PostPath, c.bodies[at:at+c.config.BodySize]
+		return q
+	}
+	switch drawn -= c.config.PostPercent; {
+	case drawn < c.config.StreamPercent:
+		q.path, q.long = c.config.StreamPath, true
+	case drawn < c.config.StreamPercent+c.config.SocketPercent:
+		q.path, q.long, q.socket = c.config.SocketPath, true, true
 	}
 	return q
 }
@@ -167,6 +189,9 @@ func (c *Client) next(random *rand.Rand) request {
 // once sends one request, once.
 func (c *Client) once(ctx context.Context, q request) result {
 	deadline := time.Now().Add(c.config.Timeout)
+	if q.socket {
+		return c.session(ctx, q, deadline)
+	}
 	var conn *connection
 	if !q.fresh {
 		conn = c.takeIdle()
@@ -181,7 +206,7 @@ func (c *Client) once(ctx context.Context, q request) result {
 			if timedOut(err) {
 				class = ClassTimeout
 			}
-			return result{method: q.method, fresh: q.fresh}.failed(class, err)
+			return q.result().failed(class, err)
 		}
 	}
 	res, reusable := conn.exchange(q, deadline)

@@ -35,6 +35,13 @@ type request struct {
 	host   string
 	body   []byte
 	fresh  bool // on a connection of its own
+	long   bool // its answer takes its time
+	socket bool // a WebSocket session
+}
+
+// result is what is known of the request before its answer.
+func (q request) result() result {
+	return result{method: q.method, fresh: q.fresh, long: q.long}
 }
 
 func (q request) wire() []byte {
@@ -93,7 +100,7 @@ func (c *connection) alive() bool {
 
 // exchange sends one request and reads its answer whole. reusable says whether another may follow.
 func (c *connection) exchange(q request, deadline time.Time) (res result, reusable bool) {
-	res = result{method: q.method, fresh: q.fresh}
+	res = q.result()
 	if err := c.net.SetDeadline(deadline); err != nil {
 		return res.failed(ClassReset, fmt.Errorf("set deadline: %w", err)), false
 	}

@@ -41,7 +41,7 @@ type Counts struct {
 	Failures map[Class]uint64   `json:"failures"`
 	Versions map[string]Version `json:"versions"`
 	Pods     map[string]uint64  `json:"pods"`
-	// P50 and P99 are of all complete answers, in milliseconds.
+	// P50 and P99 are of all complete answers but streams and sessions, in milliseconds.
 	P50 float64 `json:"p50ms"`
 	P99 float64 `json:"p99ms"`
 	// WorstLag is the longest time by which the client itself sent a request too late: when it
@@ -75,6 +75,7 @@ func (v Version) Failed() uint64 { return v.Requests - v.OK }
 type result struct {
 	method  string
 	fresh   bool
+	long    bool   // its time says nothing
 	version string // as the answer says, "" when it says nothing
 	pod     string
 	class   Class // "" when OK
@@ -132,7 +133,7 @@ func (r *recorder) finish(res result, now time.Time) {
 	if _, known := c.Pods[res.pod]; res.pod != "" && (known || len(c.Pods) < maxPods) {
 		c.Pods[res.pod]++
 	}
-	if res.class == "" || res.class == ClassStatus || res.class == ClassCorrupt {
+	if !res.long && (res.class == "" || res.class == ClassStatus || res.class == ClassCorrupt) {
 		version.Latency.Observe(res.took)
 	}
 	if res.class == "" {

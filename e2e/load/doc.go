@@ -2,8 +2,8 @@
 
 // Package load is a client that counts what users would have suffered: it sends HTTP/1.1 requests
 // at a fixed rate, whatever the answers (open loop), over kept-alive and fresh connections, GET and
-// POST with bodies, and counts as failed every request with an unexpected status, a reset, a
-// truncated or altered body, or no complete answer within five seconds.
+// POST with bodies, streams and WebSocket sessions, and counts as failed every request with an
+// unexpected status, a reset, a truncated or altered body, or no complete answer within five seconds.
 //
 // It must not hide anything: no request is ever sent twice. net/http's Transport sends a request
 // again when a kept-alive connection turns out to be dead, so this package writes to its own

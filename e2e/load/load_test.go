@@ -44,6 +44,7 @@ func application(version string) http.Handler {
 func fast(url string) Config {
 	config := Default(url)
 	config.Rate, config.Timeout = 400, 300*time.Millisecond
+	config.StreamPercent, config.SocketPercent = 0, 0
 	return config
 }
 

@@ -21,36 +21,37 @@ import (
 // TestMetricsAway: while Prometheus is away nothing is taken back, however bad it is, and nothing
 // goes on, however good it is; the Canary says why. Once Prometheus is back, so are its verdicts.
 func TestMetricsAway(t *testing.T) {
-	f := start(t, "metrics-away", sampleapp.App{
-		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 25, 100), Drain: 10 * time.Second},
-	})
-	f.load(100)
+	begin := func(namespace string) *fixture {
+		f := start(t, namespace, sampleapp.App{
+			Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 25, 100), Drain: 10 * time.Second},
+		})
+		f.load(60)
+		return f
+	}
+	bad, good := begin("metrics-away-bad"), begin("metrics-away-good")
+	good.release("v2")
+	good.await("a weight is in force", underWay(""))
+	bad.scale(monitoring.Namespace, monitoring.Name, 0)
+	bad.release("v2", sampleapp.Faulty(20))
+	badRun, goodRun := bad.awaitIgnorance(), good.awaitIgnorance()
+	require.EqualValues(t, 25, badRun.state.Canary.Status.Weight, "the first step")
+	bad.linger(12 * time.Second)
+	bad.expectStillHeld(badRun)
+	good.expectStillHeld(goodRun)
 
-	f.scale(monitoring.Namespace, monitoring.Name, 0)
-	f.release("v2", sampleapp.Faulty(20))
-	bad := f.expectHeldWithoutMetrics()
-	require.EqualValues(t, 25, bad.state.Canary.Status.Weight, "the first step")
-	f.scale(monitoring.Namespace, monitoring.Name, 1)
-	r := f.awaitRun("")
-	require.Equal(t, bad.name, r.name)
-	f.expectRolledBack(r)
-
-	f.release("v3")
-	f.await("v3 has its first weight", func(s timeline.State) bool {
-		return s.Canary.Status.Run != bad.name && s.Canary.Status.Phase == v1alpha1.PhaseHolding
-	})
-	f.scale(monitoring.Namespace, monitoring.Name, 0)
-	good := f.expectHeldWithoutMetrics()
-	f.scale(monitoring.Namespace, monitoring.Name, 1)
-	r = f.awaitRun(bad.name)
-	require.Equal(t, good.name, r.name)
-	f.expectPromoted(r)
-	f.expectNoFailures("v2")
+	bad.scale(monitoring.Namespace, monitoring.Name, 1)
+	r := bad.awaitRun("")
+	require.Equal(t, badRun.name, r.name)
+	bad.expectRolledBack(r)
+	bad.expectNoFailures("v2")
+	r = good.awaitRun("")
+	require.Equal(t, goodRun.name, r.name)
+	good.expectPromoted(r)
+	good.expectNoFailures()
 }
 
-// expectHeldWithoutMetrics: the run stays at a weight for longer than its step asks, with the same
-// pods, and the Canary says that it knows nothing.
-func (f *fixture) expectHeldWithoutMetrics() run {
+// awaitIgnorance returns when the gate knows nothing and the Canary says so.
+func (f *fixture) awaitIgnorance() run {
 	f.t.Helper()
 	held := f.await("the gate knows nothing", func(s timeline.State) bool {
 		status := s.Canary.Status
@@ -58,17 +59,19 @@ func (f *fixture) expectHeldWithoutMetrics() run {
 			meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionReconciling) &&
 			meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReconciling).Reason == v1alpha1.ReasonMetricsUnavailable
 	})
-	run := run{name: held.Canary.Status.Run, revision: held.LatestRun().Spec.Candidate.PodTemplateHash, state: held}
 	require.Contains(f.t, held.Canary.Status.Verdict.Reason, "prometheus unavailable")
+	return run{name: held.Canary.Status.Run, revision: held.LatestRun().Spec.Candidate.PodTemplateHash, state: held}
+}
 
-	f.linger(12 * time.Second)
-	after := f.timeline.State()
-	require.Equal(f.t, v1alpha1.PhaseHolding, after.Canary.Status.Phase, after.Describe())
-	require.Equal(f.t, run.name, after.Canary.Status.Run)
-	require.Equal(f.t, held.Canary.Status.Weight, after.Canary.Status.Weight, after.Describe())
-	require.Equal(f.t, held.Canary.Status.Step, after.Canary.Status.Step)
-	require.Empty(f.t, after.LatestRun().Record.Outcome)
-	require.Equal(f.t, held.UIDs(run.revision), after.UIDs(run.revision))
-	require.True(f.t, after.Deployment.Spec.Paused)
-	return run
+// expectStillHeld: a run stays at its weight, with the same pods, though its step has ended.
+func (f *fixture) expectStillHeld(r run) {
+	f.t.Helper()
+	held, now := r.state, f.timeline.State()
+	require.Equal(f.t, v1alpha1.PhaseHolding, now.Canary.Status.Phase, now.Describe())
+	require.Equal(f.t, r.name, now.Canary.Status.Run)
+	require.Equal(f.t, held.Canary.Status.Weight, now.Canary.Status.Weight, now.Describe())
+	require.Equal(f.t, held.Canary.Status.Step, now.Canary.Status.Step)
+	require.Empty(f.t, now.LatestRun().Record.Outcome)
+	require.Equal(f.t, held.UIDs(r.revision), now.UIDs(r.revision))
+	require.True(f.t, now.Deployment.Spec.Paused)
 }

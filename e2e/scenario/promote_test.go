@@ -19,7 +19,7 @@ import (
 func TestPromote(t *testing.T) {
 	t.Parallel()
 	f := start(t, "promote", sampleapp.App{Replicas: 3, Canary: quick()})
-	f.load(200)
+	f.load(300)
 	generation := f.generation()
 
 	f.release("v2")

@@ -37,6 +37,8 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&config.Connections, "connections", config.Connections, "connections kept alive")
 	flags.IntVar(&config.FreshPercent, "fresh", config.FreshPercent, "percent of requests over fresh connections")
 	flags.IntVar(&config.PostPercent, "post", config.PostPercent, "percent of requests that are POST")
+	flags.IntVar(&config.StreamPercent, "stream", config.StreamPercent, "percent of requests whose answer takes two seconds")
+	flags.IntVar(&config.SocketPercent, "socket", config.SocketPercent, "percent of requests that are WebSocket sessions")
 	flags.IntVar(&config.BodySize, "body", config.BodySize, "bytes in the body of a POST")
 	listen := flags.String("listen", ":8080", "address of /counts, /metrics and /reset")
 	if err := flags.Parse(args); err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/sluice-mesh/sluice/e2e/sampleapp"
 )
 
-// TestPromote: a good version walks through its steps under 200 requests/s, the pods that were
+// TestPromote: a good version walks through its steps under 300 requests/s, the pods that were
 // analysed are the pods that serve, no request fails, and Flux finds nothing to mend. Then Git goes
 // back to the version before, which takes no steps.
 func TestPromote(t *testing.T) {

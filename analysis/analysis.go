@@ -81,6 +81,8 @@ type Round struct {
 	// StablePods are stable's counts by pod, if they are known: how much the pods differ from each
 	// other says how far the counts of single pods may be trusted.
 	StablePods []Counts
+	// CanaryPods are the canary's by pod, if they are known: what one pod fails is not yet the revision's fault.
+	CanaryPods []Counts
 	// CanaryCustom and StableCustom are the custom metrics, in the order of Config.Custom.
 	CanaryCustom, StableCustom []Pair
 }
@@ -140,6 +142,42 @@ type Query struct {
 	// Before is how long before Since stable is read as well, at most 1h: the gate learns from it how
 	// stable's pods differ and at which edges latencies are compared. 0 is not at all.
 	Before time.Duration
+	// After: the rounds that end by then are known already. Zero is none.
+	After time.Time
+	// Edges at which latencies are compared, if that is known; else they are chosen from the time Before.
+	Edges [2]time.Duration
+	// Custom are the counters of Config.Custom, in its order.
+	Custom []CustomQuery
+	// RoundLength is how long a round usually takes, if that is known: so far back is read before After.
+	RoundLength time.Duration
+}
+
+// Selector names series of one metric, by labels that have these very values.
+type Selector struct {
+	Metric string
+	Labels map[string]string
+}
+
+// CustomQuery names the counters of one metric of good and total counts.
+type CustomQuery struct {
+	Total, Good Selector
+}
+
+// NumberQuery asks for a number of Config.Ranges.
+type NumberQuery struct {
+	Name      string
+	Namespace string
+	// Hashes are the pod-template-hash of the revisions whose pods are looked at.
+	Hashes   []string
+	Selector Selector
+	// Aggregate makes one number of the pods': sum, avg, min or max.
+	Aggregate string
+	Now       time.Time
+}
+
+// Numbers reads numbers. A NaN is no data; an error means that nothing is known.
+type Numbers interface {
+	Number(ctx context.Context, query NumberQuery) (Value, error)
 }
 
 // Source reads rounds. An error means that nothing is known: the caller holds, and never fails.

@@ -84,8 +84,11 @@ func (h *hearing) falseAlarm() string {
 
 func (h *hearing) explainBreach(i int) string {
 	blame := "there is no stable to compare with"
-	if h.compared {
+	switch past := h.state.Measures[i].Past; {
+	case h.compared:
 		blame = "the canary is worse than stable (95 %)"
+	case past.Worst > 0 && h.bereft(h.step.Step):
+		blame = fmt.Sprintf("the canary is worse than stable was in its worst minute (%s, 95 %%)", percent(past.Worst, 1))
 	}
 	return fmt.Sprintf("%s at weight %d %%: the objective of %s is broken and %s; %s; %v since the step began",
 		h.against(i, 0), h.step.Step.Weight, h.measures[i].objective, blame, h.falseAlarm(), h.sinceStep())

@@ -61,7 +61,7 @@ func (state *State) consistent() bool {
 	}
 	for i, measure := range state.Config.measures() {
 		m := state.Measures[i]
-		if !whole(m.Blame, worseBets) || !whole(m.OverBets, len(overRates(measure.budget))) || len(m.Boundaries) != len(measure.boundaries) {
+		if !whole(m.Blame, worseBets) || !whole(m.OverBets, len(overRates(measure.budget))) || len(m.Boundaries) != len(measure.boundaries) || !m.Past.consistent() {
 			return false
 		}
 		for _, b := range m.Boundaries {
@@ -95,6 +95,31 @@ func (g *Gate) Enter(step Step) {
 	g.state.Pending = append(g.state.Pending, step)
 }
 
+// Serves says whether the gate was made with a configuration.
+func (g *Gate) Serves(config Config) bool { return reflect.DeepEqual(config, g.config) }
+
+// Entered is the step that was entered last, or none.
+func (g *Gate) Entered() Step {
+	if n := len(g.state.Pending); n > 0 {
+		return g.state.Pending[n-1]
+	}
+	return g.state.Step.Step
+}
+
+// Query asks for the rounds that the gate does not have yet.
+func (g *Gate) Query(query Query) Query {
+	if g.state.Rounds > 0 {
+		query.After = g.state.End
+	}
+	if g.state.Rounds > 0 || !g.state.Rehearsed.IsZero() {
+		query.Edges = g.state.Edges
+	}
+	if len(g.state.Lengths) > 0 {
+		query.RoundLength = g.scrape()
+	}
+	return query
+}
+
 // open makes the step current that was in force when the last round ended.
 func (g *Gate) open() {
 	state := &g.state
@@ -111,6 +136,10 @@ func (g *Gate) open() {
 		for i := range state.Measures {
 			m := &state.Measures[i]
 			m.Step, m.StepWarm = Clearing{}, Clearing{}
+			m.Past.end()
+			if g.bereft(step) {
+				m.Past.begin(g.measures[i].budget, g.config.Tolerance)
+			}
 			for j := range m.Boundaries {
 				clear(m.Boundaries[j].AtLeast[1])
 			}
@@ -124,6 +153,9 @@ func (g *Gate) Observe(index int, value Value) {
 		g.state.Ranges[index] = g.config.Ranges[index].add(g.state.Ranges[index], value)
 	}
 }
+
+// Sampled is when the number that Config.Ranges[index] bounds was seen last.
+func (g *Gate) Sampled(index int) time.Time { return g.state.Ranges[index].LastAt }
 
 // Add folds one round. A round that does not end after the one before is known already. An open one
 // stands until the next is added. Rounds that end before the run starts only show how stable's pods differ.
@@ -145,6 +177,7 @@ func (g *Gate) Add(round Round) {
 		state.Edges = round.Edges
 	}
 	seen.edges = [2]bool{state.Edges[0] > 0 && round.Edges[0] == state.Edges[0], state.Edges[1] > 0 && round.Edges[1] == state.Edges[1]}
+	state.Disaster.add(round)
 	for i := range g.measures {
 		g.weigh(&g.measures[i], &state.Measures[i], &seen)
 	}
@@ -154,7 +187,7 @@ func (g *Gate) Add(round Round) {
 // rehearse learns from a round that ended before the run's start.
 func (g *Gate) rehearse(round Round) {
 	state := &g.state
-	if state.Rounds > 0 || !round.End.After(state.Rehearsed) {
+	if state.Rounds > 0 || round.Open || !round.End.After(state.Rehearsed) {
 		return
 	}
 	length := usualScrape
@@ -164,6 +197,7 @@ func (g *Gate) rehearse(round Round) {
 	}
 	state.Rehearsed, state.Edges = round.End, round.Edges
 	for i := range g.measures {
+		state.Measures[i].Past.see(length, g.measures[i].boundaries[0].read(round))
 		for j := range g.measures[i].boundaries {
 			g.disperse(&g.measures[i], j, &state.Measures[i].Boundaries[j], &sighting{Round: round, length: length})
 		}
@@ -253,6 +287,9 @@ func (g *Gate) weigh(measure *measure, m *MeasureState, seen *sighting) {
 		worse = logMean(worse, broken)
 	}
 	m.Worse.grow(worse, growth)
+	if measure.urgent && g.state.Disaster.certain() {
+		m.Worse.Capped = math.Max(m.Worse.Capped, worse)
+	}
 }
 
 // bet on a round at one boundary of a measure.
@@ -268,6 +305,10 @@ func (g *Gate) bet(measure *measure, m *MeasureState, i int, seen *sighting) {
 	}
 	if i > 0 {
 		return
+	}
+	m.Past.see(seen.length, all)
+	if seen.inStep {
+		m.Past.bet(warm, phi)
 	}
 	if comparable {
 		betWorse(m.Blame, comparison{tolerance: 1}, share, warm, phi)
@@ -370,6 +411,9 @@ func (g *Gate) share(seen trial, inStep bool) float64 {
 
 // comparable says whether the two revisions get requests of the same kind in a step.
 func (g *Gate) comparable(step Step) bool { return g.config.Compare && !step.Alone }
+
+// bereft says whether stable is to be compared with and has no requests any more.
+func (g *Gate) bereft(step Step) bool { return g.comparable(step) && step.Weight >= 100 }
 
 // compared says whether stable is there to compare with in a step; else the objectives alone decide.
 func (g *Gate) compared(step Step) bool {

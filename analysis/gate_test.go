@@ -268,9 +268,93 @@ func TestEvidenceSpan(t *testing.T) {
 		end := start
 		for gate.Judge(end).Verdict != VerdictFail {
 			end = end.Add(scrape)
-			gate.Add(Round{End: end, Canary: Counts{Requests: 100, Errors: 90}, Stable: Counts{Requests: 1900}})
+			gate.Add(Round{End: end, Canary: Counts{Requests: 100, Errors: 20}, Stable: Counts{Requests: 1900}})
 		}
 		require.Equal(t, max(15*time.Second, 2*scrape), end.Sub(start), "scraped every %v", scrape)
+	}
+}
+
+// A disaster of the canary needs two rounds only; one of stable too, or of one pod of the canary, is
+// not certain to be one of the revision, and needs the whole span.
+func TestDisaster(t *testing.T) {
+	failing, fine, all := Counts{Requests: 50, Errors: 40}, Counts{Requests: 50}, Counts{Requests: 100, Errors: 80}
+	stable := Counts{Requests: 1900, Errors: 2}
+	cases := []struct {
+		name  string
+		round Round
+		fails int // after so many seconds; 0 is never
+	}{
+		{"of the revision", Round{Canary: all, Stable: stable}, 2},
+		{"of all its pods", Round{Canary: all, Stable: stable, CanaryPods: []Counts{failing, failing}}, 2},
+		{"with few requests", Round{Canary: Counts{Requests: 3, Errors: 2}, Stable: Counts{Requests: 60}}, 5},
+		{"of one of two pods", Round{Canary: Counts{Requests: 100, Errors: 40}, Stable: stable, CanaryPods: []Counts{failing, fine}}, 15},
+		{"of less than a quarter", Round{Canary: Counts{Requests: 100, Errors: 24}, Stable: stable}, 15},
+		{"of stable too", Round{Canary: all, Stable: Counts{Requests: 1900, Errors: 1500}}, 0},
+		{"without stable", Round{Canary: all}, 15},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			gate, err := Begin(Defaults(), start)
+			require.NoError(t, err)
+			gate.Enter(first)
+			for second := 1; second <= 20; second++ {
+				c.round.End = start.Add(time.Duration(second) * time.Second)
+				gate.Add(c.round)
+				if failed := gate.Judge(c.round.End).Verdict == VerdictFail; failed {
+					require.Equal(t, c.fails, second)
+					return
+				}
+			}
+			require.Zero(t, c.fails)
+		})
+	}
+}
+
+// At weight 100 there is no stable to compare with. A canary that breaks an objective there is to blame
+// only if it is worse than stable was in its worst minute, and always if it fails ten times what is allowed.
+func TestBlameWithoutStable(t *testing.T) {
+	cases := []struct {
+		name          string
+		before, after Counts // stable's by second before the last step, the canary's in it
+		cause         Cause
+	}{
+		{"stable was clean", Counts{Requests: 190}, Counts{Requests: 200, Errors: 8}, CauseObjective},
+		{"stable was as bad", Counts{Requests: 190, Errors: 6}, Counts{Requests: 200, Errors: 8}, CauseShared},
+		{"stable was as bad, canary far worse", Counts{Requests: 190, Errors: 6}, Counts{Requests: 200, Errors: 18}, CauseObjective},
+		{"stable was in an outage, canary is", Counts{Requests: 190, Errors: 100}, Counts{Requests: 200, Errors: 60}, CauseObjective},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			gate, err := Begin(Defaults(), start)
+			require.NoError(t, err)
+			gate.Add(Round{End: start.Add(-5 * time.Minute)})
+			for second := -299; second <= 0; second++ {
+				counts := Counts{Requests: 190}
+				if second < -200 && second > -270 {
+					counts = c.before
+				}
+				gate.Add(Round{End: start.Add(time.Duration(second) * time.Second), Stable: counts})
+			}
+			gate.Enter(Step{StartedAt: start, Weight: 100, NextWeight: 100, Hold: time.Hour})
+			end := start
+			for range 60 {
+				end = end.Add(time.Second)
+				gate.Add(Round{End: end, Canary: c.after})
+			}
+			require.Equal(t, c.cause, gate.Judge(end).Cause, gate.Judge(end).Reason)
+		})
+	}
+}
+
+// Two bad rounds with a good one between them are no disaster.
+func TestDisasterEnds(t *testing.T) {
+	gate, err := Begin(Defaults(), start)
+	require.NoError(t, err)
+	gate.Enter(first)
+	for second, errors := range []uint64{80, 0, 80, 0, 80} {
+		end := start.Add(time.Duration(second+1) * time.Second)
+		gate.Add(Round{End: end, Canary: Counts{Requests: 100, Errors: errors}, Stable: Counts{Requests: 1900}})
+		require.NotEqual(t, VerdictFail, gate.Judge(end).Verdict)
 	}
 }
 

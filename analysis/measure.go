@@ -17,6 +17,8 @@ type measure struct {
 	// objective's. Without an objective of its own family, breaking it only counts where nothing is compared.
 	boundaries []boundary
 	custom     bool
+	// urgent: a Disaster needs not span Config.EvidenceSpan.
+	urgent bool
 	// ignoresCold: what the canary did while cold does not fail it.
 	ignoresCold bool
 }
@@ -42,6 +44,7 @@ func (config Config) measures() []measure {
 		objective:  fmt.Sprintf("%s %% success", plain(objectives.SuccessRate)),
 		budget:     1 - objectives.SuccessRate/100,
 		boundaries: []boundary{counted("failed", errors)},
+		urgent:     true,
 	}}
 	if objectives.LatencyLimit > 0 {
 		measures = append(measures, objectives.latency())

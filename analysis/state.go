@@ -35,6 +35,7 @@ type State struct {
 	Pending  []Step         `json:"pending,omitempty"`
 	Starts   Starts         `json:"starts"`
 	Measures []MeasureState `json:"measures"`
+	Disaster Disaster       `json:"disaster,omitzero"`
 	Ranges   []RangeState   `json:"ranges,omitempty"`
 }
 
@@ -84,6 +85,7 @@ type MeasureState struct {
 	RunWarm  Clearing `json:"runWarm"`
 	Step     Clearing `json:"step"`
 	StepWarm Clearing `json:"stepWarm"`
+	Past     Past     `json:"past,omitzero"`
 }
 
 // BoundaryState compares the revisions at one boundary between good and bad.
@@ -152,7 +154,7 @@ func (state *State) copied() State {
 	deep.Measures = slices.Clone(state.Measures)
 	for i := range deep.Measures {
 		m := &deep.Measures[i]
-		m.Blame, m.OverBets = clone2(m.Blame), clone2(m.OverBets)
+		m.Blame, m.OverBets, m.Past = clone2(m.Blame), clone2(m.OverBets), m.Past.copied()
 		m.Boundaries = slices.Clone(m.Boundaries)
 		for j := range m.Boundaries {
 			b := &m.Boundaries[j]

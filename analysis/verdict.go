@@ -114,11 +114,15 @@ func (h *hearing) fails() ruling {
 }
 
 // blamed: with 95 % certainty it is the canary that breaks the objective. Where nothing is compared,
-// what it did in this step alone must say so: before, it was compared.
+// what it did in this step alone must say so: before, it was compared. Where stable has gone, that must
+// be worse than stable ever was.
 func (h *hearing) blamed(m *MeasureState) bool {
 	limit := math.Log(attribution)
-	if h.compared {
+	switch {
+	case h.compared:
 		return h.state.Starts.mixture(m.Blame, nil) >= limit
+	case h.bereft(h.step.Step) && h.step.Number == h.state.Step.Number:
+		return m.Past.worse() >= limit
 	}
 	return h.step.Start >= 0 && h.step.Number == h.state.Step.Number && alone(m.OverBets[h.step.Start]) >= limit
 }

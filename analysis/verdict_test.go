@@ -79,8 +79,13 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name: "bad for three scrapes", step: first, verdict: VerdictHold,
-			rounds: steady(3, Counts{Requests: 10, Errors: 5}, Counts{Requests: 190}),
-			reason: "suspicious: 15 of 30 requests failed (50 %), 0 of 570 on stable (0 %); evidence against the canary 36, 400 rolls back",
+			rounds: steady(3, Counts{Requests: 10, Errors: 2}, Counts{Requests: 190}),
+			reason: "suspicious: 6 of 30 requests failed (20 %), 0 of 570 on stable (0 %); evidence against the canary 36, 400 rolls back",
+		},
+		{
+			name: "disaster", step: first, verdict: VerdictFail,
+			rounds: steady(2, Counts{Requests: 10, Errors: 5}, Counts{Requests: 190}),
+			reason: "10 of 20 requests failed (50 %), 0 of 380 on stable (0 %) at weight 5 %: at least 13 times stable",
 		},
 		{
 			name: "shared outage", step: first, verdict: VerdictHold,

@@ -126,6 +126,7 @@ func (v *view) close(now float64) {
 	for i, counts := range byPod {
 		if v.world.pods[i].canary {
 			round.Canary = plus(round.Canary, counts)
+			round.CanaryPods = append(round.CanaryPods, counts)
 		} else {
 			round.Stable = plus(round.Stable, counts)
 			round.StablePods = append(round.StablePods, counts)

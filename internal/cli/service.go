@@ -78,7 +78,7 @@ func (o *serviceOptions) service() (simulation.Scenario, error) {
 
 // broken says which objectives stable does not reach itself.
 func (o *serviceOptions) broken(objectives analysis.Objectives) (notes []string) {
-	const consequence = "; such a service is not promoted, or at weight 100, where nothing is compared, rolled back"
+	const consequence = "; such a service is not promoted"
 	if left := 100 - objectives.SuccessRate; o.errors > left {
 		notes = append(notes, fmt.Sprintf("stable itself breaks the objective: %v %% of its requests fail, %.4g %% may%s", o.errors, left, consequence))
 	}

@@ -27,8 +27,8 @@ type Answer struct {
 	Err    error
 }
 
-// RoundsOf reads many runs at once: two requests for each 100 of them, and one more in the life of each
-// run that asks for the time before it. The answers are in the order of the queries. If an answer is
+// RoundsOf reads many runs at once: two requests for each 100 of them, one more in the life of each
+// run that asks for the time before it, and two for each custom metric. The answers are in the order of the queries. If an answer is
 // too large, its runs are asked for in halves.
 func (s *Source) RoundsOf(ctx context.Context, queries []analysis.Query) []Answer {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -71,6 +71,10 @@ func (s *Source) chunk(ctx context.Context, plans []plan) []Answer {
 		if answers[i].Rounds, err = fold(p, own); err != nil {
 			answers[i].Err = fmt.Errorf("count the requests of %s/%s: %w: %w", p.Namespace, p.Workload, ErrUnavailable, err)
 			err = nil
+		} else if len(p.Custom) > 0 {
+			if failed := s.count(ctx, p, answers[i].Rounds); failed != nil {
+				answers[i] = Answer{Err: fmt.Errorf("count the metrics of %s/%s: %w: %w", p.Namespace, p.Workload, ErrUnavailable, failed)}
+			}
 		}
 	}
 	return answers
@@ -111,8 +115,8 @@ func (s *Source) streams(ctx context.Context, plans []plan) (map[revision]model.
 // edgesOf asks once in a run at which edges its latencies are best compared. While that is not known
 // they are compared at the objective's only.
 func (s *Source) edgesOf(ctx context.Context, p plan) (picked [2]time.Duration) {
-	if p.edge == 0 || p.Before < time.Minute {
-		return picked
+	if p.edge == 0 || p.Before < time.Minute || p.Edges != picked {
+		return p.Edges
 	}
 	key := fmt.Sprint(p.Namespace, "/", p.StableHash, p.Since.Unix(), p.edge)
 	s.mutex.Lock()

@@ -49,7 +49,7 @@ func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 		return nil, err
 	}
 	var rounds []analysis.Round
-	if p.Before > 0 {
+	if p.rehearsed() > 0 {
 		rounds = newAssembler(p.rehearsal(), before(all, p.from)).rounds()
 	}
 	during := newAssembler(p, all)
@@ -65,7 +65,7 @@ func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 
 // rehearsal is the time before the run, in which there is only stable.
 func (p plan) rehearsal() plan {
-	p.Now, p.from, p.truncated, p.alone = p.from, p.from.Add(-p.Before), true, true
+	p.Now, p.from, p.truncated, p.alone, p.After = p.from, p.from.Add(-p.Before), true, true, time.Time{}
 	return p
 }
 
@@ -147,6 +147,10 @@ func newAssembler(p plan, all []series) *assembler {
 func (a *assembler) rounds() []analysis.Round {
 	var rounds []analysis.Round
 	began := a.from
+	if a.After.After(began) {
+		began = a.After
+		a.grown = slices.DeleteFunc(a.grown, func(i increment) bool { return !i.at.After(began) })
+	}
 	for _, now := range a.seen.times {
 		a.seen.advance(now)
 		if !now.After(began) || !a.seen.all(began, now, a.alone) {
@@ -165,26 +169,32 @@ func (a *assembler) rounds() []analysis.Round {
 // round sums up what happened before its end.
 func (a *assembler) round(end time.Time, grown []increment) analysis.Round {
 	var sums, cold [arms][kinds]float64
-	pods := map[string]*[kinds]float64{}
+	pods := [arms]map[string]*[kinds]float64{{}, {}}
 	for _, increment := range grown {
 		sums[increment.arm][increment.kind] += increment.amount
-		switch {
-		case increment.kind == lost:
-		case increment.at.Before(a.warm[increment.pod]):
+		if increment.kind == lost {
+			continue
+		}
+		isCold := increment.at.Before(a.warm[increment.pod])
+		if isCold {
 			cold[increment.arm][increment.kind] += increment.amount
-		case increment.arm == stable:
-			if pods[increment.pod] == nil {
-				pods[increment.pod] = &[kinds]float64{}
+		}
+		if own := pods[increment.arm]; increment.arm == canary || !isCold {
+			if own[increment.pod] == nil {
+				own[increment.pod] = &[kinds]float64{}
 			}
-			pods[increment.pod][increment.kind] += increment.amount
+			own[increment.pod][increment.kind] += increment.amount
 		}
 	}
 	round := analysis.Round{
 		End: end, Canary: a.counts(sums[canary]), Stable: a.counts(sums[stable]),
 		CanaryCold: a.counts(cold[canary]), StableCold: a.counts(cold[stable]), ColdKnown: true, Edges: a.edges,
 	}
-	for _, pod := range slices.Sorted(maps.Keys(pods)) {
-		round.StablePods = append(round.StablePods, a.counts(*pods[pod]))
+	for _, pod := range slices.Sorted(maps.Keys(pods[stable])) {
+		round.StablePods = append(round.StablePods, a.counts(*pods[stable][pod]))
+	}
+	for _, pod := range slices.Sorted(maps.Keys(pods[canary])) {
+		round.CanaryPods = append(round.CanaryPods, a.counts(*pods[canary][pod]))
 	}
 	return round
 }
@@ -248,6 +258,12 @@ func (s *sightings) first(pod string) time.Time {
 func (s *sightings) scraped(at time.Time) bool {
 	i, _ := slices.BinarySearchFunc(s.times, at, time.Time.Compare)
 	return i > 0 && at.Sub(s.times[i-1]) <= (silentScrapes+1)*s.interval
+}
+
+// swept says whether any pod was seen shortly before, and a whole scrape interval before at least.
+func (s *sightings) swept(at time.Time) bool {
+	i, found := slices.BinarySearchFunc(s.times, at.Add(-s.interval), time.Time.Compare)
+	return found || i > 0 && at.Sub(s.times[i-1]) <= (silentScrapes+1)*s.interval
 }
 
 // advance moves all pods to what was seen of them by now.

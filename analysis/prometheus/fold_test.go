@@ -224,6 +224,7 @@ func TestFoldLatency(t *testing.T) {
 		Stable:     analysis.Counts{Requests: 10, Slow: 1},
 		ColdKnown:  true,
 		StablePods: []analysis.Counts{{Requests: 10, Slow: 1}},
+		CanaryPods: []analysis.Counts{{Requests: 10, Slow: 6}},
 	}}, rounds)
 
 	_, err = fold(p, answer[:5])

@@ -13,14 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+	"golang.org/x/oauth2"
 
 	"github.com/sluice-mesh/sluice/analysis"
 )
@@ -40,6 +39,8 @@ const (
 type Options struct {
 	// Address is the base URL, such as http://prometheus.monitoring.svc:9090.
 	Address string
+	// Access that the server asks for, asked for before each request; nil is none.
+	Access func(context.Context) (Access, error)
 	// Timeout of one read; 5 s by default.
 	Timeout time.Duration
 	// MaximumBytes of one answer; 32 MiB by default.
@@ -48,11 +49,14 @@ type Options struct {
 
 // Source is an analysis.Source.
 type Source struct {
-	client  *http.Client
-	api     v1.API
-	timeout time.Duration
+	address      string
+	access       func(context.Context) (Access, error)
+	maximumBytes int64
+	timeout      time.Duration
+	turns        chan struct{}
 
-	mutex sync.Mutex
+	mutex      sync.Mutex
+	connection *connection
 	// edges at which the latencies of a run are compared, by what asks for them.
 	edges map[string][2]time.Duration
 }
@@ -61,12 +65,8 @@ var _ analysis.Source = (*Source)(nil)
 
 // New makes a Source. It does not connect.
 func New(options Options) (*Source, error) {
-	address, err := url.Parse(options.Address)
-	if err != nil || (address.Scheme != "http" && address.Scheme != "https") || address.Host == "" {
-		return nil, fmt.Errorf("the Prometheus address %q is no http or https URL with a host", options.Address)
-	}
-	if address.User != nil || address.RawQuery != "" || address.Fragment != "" {
-		return nil, fmt.Errorf("the Prometheus address of host %s must hold no credentials, query or fragment", address.Host)
+	if _, err := baseURL(options.Address); err != nil {
+		return nil, fmt.Errorf("the Prometheus address: %w", err)
 	}
 	if options.Timeout <= 0 {
 		options.Timeout = defaultTimeout
@@ -74,17 +74,19 @@ func New(options Options) (*Source, error) {
 	if options.MaximumBytes <= 0 {
 		options.MaximumBytes = defaultMaximumBytes
 	}
-	client := newClient(options.MaximumBytes)
-	apiClient, err := api.NewClient(api.Config{Address: options.Address, Client: client})
-	if err != nil {
-		return nil, fmt.Errorf("make a Prometheus client: %w", err)
-	}
-	return &Source{client: client, api: v1.NewAPI(apiClient), timeout: options.Timeout, edges: map[string][2]time.Duration{}}, nil
+	return &Source{
+		address: options.Address, access: options.Access, maximumBytes: options.MaximumBytes, timeout: options.Timeout,
+		turns: make(chan struct{}, concurrent), edges: map[string][2]time.Duration{},
+	}, nil
 }
 
 // Close drops idle connections.
 func (s *Source) Close() {
-	s.client.CloseIdleConnections()
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.connection != nil {
+		s.connection.client.CloseIdleConnections()
+	}
 }
 
 // Rounds reads what both revisions did since the run's start, but at most in the last hour.
@@ -95,7 +97,16 @@ func (s *Source) Rounds(ctx context.Context, query analysis.Query) ([]analysis.R
 
 // read asks one query and takes no answer that is not whole.
 func (s *Source) read(ctx context.Context, query string, at time.Time) (model.Value, error) {
-	value, warnings, err := s.api.Query(ctx, query, at, v1.WithTimeout(s.timeout))
+	release, err := s.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	connection, err := s.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	value, warnings, err := connection.api.Query(ctx, query, at, v1.WithTimeout(s.timeout))
 	if err != nil {
 		return nil, withoutBody(err)
 	}
@@ -112,9 +123,15 @@ func withoutBody(err error) error {
 	var ofTransport *url.Error
 	var ofNetwork *net.OpError
 	var ofCertificate *tls.CertificateVerificationError
+	var ofAlert tls.AlertError
+	var ofTokens *oauth2.RetrieveError
 	switch {
 	case errors.Is(err, errTooLarge):
 		return errTooLarge
+	case errors.As(err, &ofTokens): // Its text quotes the answer.
+		return fmt.Errorf("the token server refused the client: %d", ofTokens.Response.StatusCode)
+	case errors.As(err, &ofAlert):
+		return fmt.Errorf("the server refused the connection: %w", ofAlert)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &ofNetwork), errors.As(err, &ofCertificate):
 		return err

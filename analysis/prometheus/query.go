@@ -21,6 +21,10 @@ const (
 	lead = time.Minute
 	// longest stretch that is read at once. Of an older run only the last hour is judged.
 	longest = time.Hour
+	// overlap with what is known already: pods that began to answer in it may still be cold, and pods
+	// that have been silent for some rounds are waited for.
+	overlap       = analysis.WarmUp + usualInterval
+	overlapRounds = silentScrapes + 1
 )
 
 // The proxies' metrics and labels. Scraping adds the namespace, the pod and its template's hash.
@@ -58,6 +62,8 @@ type plan struct {
 	// from is the run's start, or later for a run that is too long to be read whole.
 	from      time.Time
 	truncated bool
+	// resumed: from lies in the run, and what happened before it is known.
+	resumed bool
 	// alone: only stable is looked at.
 	alone bool
 	// edge of the latency histogram at which responses begin to be slow; 0 if latency is not asked for.
@@ -81,6 +87,11 @@ func newPlan(query analysis.Query) (plan, error) {
 		return p, fmt.Errorf("the time before the run's start %v is not from 0 to %v", query.Before, longest)
 	case query.LatencyLimit < 0:
 		return p, fmt.Errorf("the latency limit %v is negative", query.LatencyLimit)
+	case query.RoundLength < 0:
+		return p, fmt.Errorf("the length of a round %v is negative", query.RoundLength)
+	}
+	if known := query.After.Add(-max(overlap, overlapRounds*query.RoundLength)); p.from.Before(known) {
+		p.from, p.resumed = known, true
 	}
 	if earliest := query.Now.Add(-longest); p.from.Before(earliest) {
 		p.from, p.truncated, p.Before = earliest, true, 0
@@ -104,7 +115,7 @@ func selectors(plans []plan) []string {
 	for _, p := range plans {
 		namespaces = append(namespaces, regexp.QuoteMeta(p.Namespace))
 		hashes = append(hashes, regexp.QuoteMeta(p.CanaryHash), regexp.QuoteMeta(p.StableHash))
-		length = max(length, p.Now.Sub(p.from)+p.Before+lead)
+		length = max(length, p.Now.Sub(p.from)+p.rehearsed()+lead)
 		for _, edge := range [3]time.Duration{p.edge, p.edges[0], p.edges[1]} {
 			if edge > 0 { // Prometheus 3 writes the edges of a histogram as floats.
 				edges = append(edges, fmt.Sprintf(`%d(\.0+)?`, edge.Milliseconds()))
@@ -127,6 +138,14 @@ func selectors(plans []plan) []string {
 			quote(responses), labelDirection, quote(outbound), labelClass, quote(classFailure), labelError,
 			labelDestinationNamespace, quote(all(namespaces)), labelDestination, quote(all(hashes)), window),
 	}
+}
+
+// rehearsed is how long before the run's start is read.
+func (p plan) rehearsed() time.Duration {
+	if p.resumed || !p.After.IsZero() {
+		return 0
+	}
+	return p.Before
 }
 
 // histogram asks for stable's latencies in the minutes before the run, by edge.

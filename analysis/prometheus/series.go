@@ -83,14 +83,21 @@ func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	if s.arm, ok = p.armOf(hash); !ok {
 		return s, false
 	}
+	s.samples = samples(stream, p.Now)
+	return s, len(s.samples) > 0
+}
+
+// samples of a stream that can be counts, oldest first.
+func samples(stream *model.SampleStream, now time.Time) []sample {
+	var kept []sample
 	for _, pair := range stream.Values {
 		value, at := float64(pair.Value), pair.Timestamp.Time()
-		if value >= 0 && value <= largestCount && !at.After(p.Now) { // not NaN either
-			s.samples = append(s.samples, sample{at, value})
+		if value >= 0 && value <= largestCount && !at.After(now) { // not NaN either
+			kept = append(kept, sample{at, value})
 		}
 	}
-	slices.SortStableFunc(s.samples, func(a, b sample) int { return a.at.Compare(b.at) })
-	return s, len(s.samples) > 0
+	slices.SortStableFunc(kept, func(a, b sample) int { return a.at.Compare(b.at) })
+	return kept
 }
 
 // kindOf tells what a pod counts of its own answers.
@@ -181,8 +188,9 @@ func (s series) baseline(p plan, seen *sightings) float64 {
 	case s.kind != lost && seen.first(s.pod).Before(born.at):
 		// The pod is older than its series: born at 0 since the scrape before.
 		return 0
-	case s.kind != lost && s.arm == canary && !p.truncated:
-		// A pod of the canary that was not there before the run was made in it.
+	case s.kind != lost && s.arm == canary && !p.truncated && (!p.resumed || seen.swept(born.at)):
+		// A pod of the canary that was not there before the run was made in it. In the midst of a run
+		// other pods must have been seen a scrape before: else it is Prometheus that was not there.
 		return 0
 	default:
 		// How old these counts are is not known; they begin to be known now.

@@ -33,20 +33,20 @@ const (
 
 type backtestOptions struct {
 	planOptions
-	address   string
-	namespace string
-	workload  string
-	since     time.Duration
-	from, to  string
-	every     time.Duration
-	interval  time.Duration
-	timeout   time.Duration
-	split     string
-	releases  int
-	seed      uint32
-	defects   []string
-	output    string
-	now       func() time.Time
+	prometheus prometheusOptions
+	namespace  string
+	workload   string
+	since      time.Duration
+	from, to   string
+	every      time.Duration
+	interval   time.Duration
+	timeout    time.Duration
+	split      string
+	releases   int
+	seed       uint32
+	defects    []string
+	output     string
+	now        func() time.Time
 }
 
 func newBacktest(now func() time.Time) *cobra.Command {
@@ -71,7 +71,7 @@ promises. docs/backtest.md says what is read and how it is judged.`,
 	}
 	options.bind(command)
 	flags := command.Flags()
-	flags.StringVar(&options.address, "prometheus-address", "http://localhost:9090", "where the metrics are read")
+	options.prometheus.bind(flags, "http://localhost:9090")
 	flags.StringVarP(&options.namespace, "namespace", "n", "", "namespace of the workload; default is the Canary's")
 	flags.StringVar(&options.workload, "workload", "", "name of the Deployment; default is the Canary's target")
 	flags.DurationVar(&options.since, "since", 24*time.Hour, "how long ago the first release begins")
@@ -103,7 +103,12 @@ func (o *backtestOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	if err := o.target(tried); err != nil {
 		return err
 	}
-	source, err := prometheus.New(prometheus.Options{Address: o.address, Timeout: o.timeout, MaximumBytes: backtestBytes})
+	reading, err := o.prometheus.options(ctx)
+	if err != nil {
+		return err
+	}
+	reading.Timeout, reading.MaximumBytes = o.timeout, backtestBytes
+	source, err := prometheus.New(reading)
 	if err != nil {
 		return fmt.Errorf("--prometheus-address: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/sluice-mesh/sluice/analysis"
@@ -28,6 +29,9 @@ type Options struct {
 	SourceTimeout time.Duration
 	// Source of the metrics for a Canary. An error says what is missing: the gate then holds.
 	Source func(*v1alpha1.Canary) (analysis.Source, error)
+	// News of a workload's metrics: its Canary is looked at at once. Without it they are looked at every
+	// Interval.
+	News <-chan event.GenericEvent
 	// Clock is the system's by default.
 	Clock clock.PassiveClock
 	// Recorder of events; default is the manager's, named after the field manager.
@@ -91,7 +95,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 	return &Reconciler{
 		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader,
 		observer: observer{reader: reader, cached: writer},
-		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second)},
+		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second), memory: &memory{}},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
 		seal:     options.Seal, metrics: options.Metrics, hooks: options.Hooks,
@@ -116,7 +120,7 @@ func Register(mgr manager.Manager, options Options) error {
 		mgr.GetWebhookServer().Register(HoldPath, HoldHandler(mgr.GetScheme()))
 		mgr.GetWebhookServer().Register(StampPath, StampHandler())
 	}
-	return watch(mgr, reconciler, orDefault(options.Concurrency, 4))
+	return watch(mgr, reconciler, orDefault(options.Concurrency, 4), options.News)
 }
 
 // Reconcile looks at one Canary, decides, acts and writes its status.
@@ -126,6 +130,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		if apierrors.IsNotFound(err) {
 			r.metrics.forget(request.NamespacedName)
 			r.hooks.Forget(request.NamespacedName)
+			r.gateway.memory.forget(request.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -145,6 +150,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if failed := hands.carryOut(ctx, decision.Effects); failed != nil {
 		return r.afterFailure(ctx, canary, failed)
 	}
+	if err := hands.checkpoint(ctx); err != nil {
+		return r.afterFailure(ctx, canary, err)
+	}
 	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
@@ -155,6 +163,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.metrics.observe(canary)
 	if phase := decision.Status.Phase; phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected {
 		r.hooks.Forget(request.NamespacedName) // nobody waits for an answer any more
+		r.gateway.memory.forget(request.NamespacedName)
 	}
 	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
 }

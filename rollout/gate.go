@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
@@ -18,6 +21,7 @@ import (
 type gateway struct {
 	source  func(*v1alpha1.Canary) (analysis.Source, error)
 	timeout time.Duration
+	memory  *memory
 }
 
 // look judges the current step. It returns nil when no gate is due.
@@ -41,20 +45,30 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	query := analysis.Query{
+	since := evidenceSince(s.canary, run)
+	s.evidence, err = g.memory.recall(client.ObjectKeyFromObject(s.canary), run, config, since)
+	if err != nil {
+		return &GateLook{Unavailable: err.Error()}
+	}
+	gate := s.evidence.gate
+	query := gate.Query(analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
-		Since: evidenceSince(s.canary, run), Now: now, LatencyLimit: config.Objectives.LatencyLimit,
-	}
+		Since: since, Now: now, Before: rehearsal, LatencyLimit: config.Objectives.LatencyLimit,
+		Custom: customQueries(s.canary.Spec.Gate.Metrics),
+	})
 	rounds, err := source.Rounds(ctx, query)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	judgement, err := analysis.Judge(config, query.Since, stepsOf(s.canary, run), rounds, now)
-	if err != nil {
+	if err := sample(ctx, source, gate, s.canary.Spec.Gate.Metrics, query); err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	look := &GateLook{Judgement: judgement}
+	enter(gate, stepsOf(s.canary, run, gate.Entered()))
+	for _, round := range rounds {
+		gate.Add(round)
+	}
+	look := &GateLook{Judgement: gate.Judge(now)}
 	if explainer, ok := source.(explainer); ok {
 		look.Queries = explainer.Queries(query)
 	}
@@ -93,22 +107,39 @@ type explainer interface {
 	Queries(query analysis.Query) []string
 }
 
+// enter the steps that a gate was not told of yet, and the current one again.
+func enter(gate *analysis.Gate, steps []analysis.Step) {
+	for i, step := range steps {
+		if i+1 == len(steps) || step.StartedAt.After(gate.Entered().StartedAt) {
+			gate.Enter(step)
+		}
+	}
+}
+
 // stepsOf are the steps of the run so far. The record knows when each one's weight was acknowledged;
 // the current one's time in the status was moved by what stopped its clock, and the gate takes the
-// time without data off by itself.
-func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) []analysis.Step {
+// time without data off by itself. A step that the record does not have began when the gate was told.
+func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun, entered analysis.Step) []analysis.Step {
 	current, since := stepOf(canary), evidenceSince(canary, run)
 	var steps []analysis.Step
 	for i, entry := range run.Record.Entries {
 		begins := i == 0 || run.Record.Entries[i-1].Phase != v1alpha1.PhaseHolding
 		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) && !entry.Time.Time.Before(since) {
-			steps = append(steps, analysis.Step{StartedAt: entry.Time.Time, Weight: percent(entry.Weight, canary.Status.TotalWeight), Alone: entry.Weight == 0})
+			steps = append(steps, analysis.Step{StartedAt: inForce(entry.Time), Weight: percent(entry.Weight, canary.Status.TotalWeight), Alone: entry.Weight == 0})
 		}
 	}
 	if n := len(steps); n > 0 && steps[n-1].Weight == current.Weight {
 		current.StartedAt, steps = steps[n-1].StartedAt, steps[:n-1]
+	} else if entered.Weight == current.Weight && entered.StartedAt.Before(current.StartedAt) && !entered.StartedAt.Before(since) {
+		current.StartedAt = entered.StartedAt
 	}
 	return append(steps, current)
+}
+
+// inForce is when a weight is in force for certain: times are stored in whole seconds, and a round
+// that ended in the same second may have begun before.
+func inForce(at metav1.Time) time.Time {
+	return at.Truncate(time.Second).Add(time.Second)
 }
 
 // stepOf is the current step as the gate wants it.
@@ -118,7 +149,7 @@ func stepOf(canary *v1alpha1.Canary) analysis.Step {
 	// Requests that were chosen by what they are come from other people than stable's.
 	step := analysis.Step{Weight: percent(canary.Status.Weight, total), NextWeight: 100, Alone: canary.Status.Weight == 0}
 	if canary.Status.StepStartedAt != nil {
-		step.StartedAt = canary.Status.StepStartedAt.Time
+		step.StartedAt = inForce(*canary.Status.StepStartedAt)
 	}
 	step.Hold = currentStep(canary).Hold.Duration
 	if next >= 0 && next < len(steps) {
@@ -142,5 +173,6 @@ func GateOf(spec v1alpha1.CanarySpec) (analysis.Config, error) {
 	if latency := spec.Gate.Latency; latency != nil && latency.P99.Duration > 0 {
 		config.Objectives.LatencyLimit = latency.P99.Duration
 	}
-	return config, nil
+	err := customOf(&config, spec.Gate.Metrics)
+	return config, err
 }

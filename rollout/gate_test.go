@@ -31,12 +31,16 @@ func TestStepsOf(t *testing.T) {
 		entry(0, v1alpha1.PhaseScaling, 0), entry(1, v1alpha1.PhaseHolding, 5), entry(3, v1alpha1.PhaseScaling, 5), entry(4, v1alpha1.PhaseHolding, 25),
 	}}}
 	require.Equal(t, []analysis.Step{
-		{StartedAt: at.Add(time.Minute), Weight: 5},
-		{StartedAt: at.Add(4 * time.Minute), Hold: time.Minute, Weight: 25, NextWeight: 100},
-	}, stepsOf(canary, run))
+		{StartedAt: at.Add(time.Minute + time.Second), Weight: 5},
+		{StartedAt: at.Add(4*time.Minute + time.Second), Hold: time.Minute, Weight: 25, NextWeight: 100},
+	}, stepsOf(canary, run, analysis.Step{}))
 
 	run.Record.Entries = nil
-	require.Equal(t, []analysis.Step{{StartedAt: at.Add(7 * time.Minute), Hold: time.Minute, Weight: 25, NextWeight: 100}}, stepsOf(canary, run))
+	want := analysis.Step{StartedAt: at.Add(7*time.Minute + time.Second), Hold: time.Minute, Weight: 25, NextWeight: 100}
+	require.Equal(t, []analysis.Step{want}, stepsOf(canary, run, analysis.Step{}))
+	told := want
+	told.StartedAt = at.Add(6 * time.Minute)
+	require.Equal(t, []analysis.Step{told}, stepsOf(canary, run, told), "a stopped clock begins no step anew")
 }
 
 func TestGateOf(t *testing.T) {
@@ -65,7 +69,7 @@ func TestEvidenceBeginsAnewAfterZeroReplicas(t *testing.T) {
 	w := holdingAt(t, 10)
 	run := w.seen.Runs[0]
 	require.Equal(t, run.CreationTimestamp.Time, evidenceSince(&w.canary, &run))
-	require.NotEmpty(t, stepsOf(&w.canary, &run))
+	require.NotEmpty(t, stepsOf(&w.canary, &run, analysis.Step{}))
 
 	w.seen.Target.Replicas = 0
 	w.until(t, func() bool { return w.canary.Status.EvidenceSince != nil })
@@ -74,5 +78,5 @@ func TestEvidenceBeginsAnewAfterZeroReplicas(t *testing.T) {
 	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseHolding && w.canary.Status.Weight == 10 })
 	run = w.seen.Runs[0]
 	require.False(t, evidenceSince(&w.canary, &run).Before(stopped))
-	require.Len(t, stepsOf(&w.canary, &run), 1, "steps before that are not judged again")
+	require.Len(t, stepsOf(&w.canary, &run, analysis.Step{}), 1, "steps before that are not judged again")
 }

@@ -38,6 +38,8 @@ type scene struct {
 	deployment *appsv1.Deployment
 	sets       map[string]*appsv1.ReplicaSet
 	split      *v1alpha1.TrafficSplit
+	// evidence is the gate of the current run, if it was looked at.
+	evidence *remembered
 }
 
 // observer reads a Canary's surroundings. It reads from the API server, not from a cache: these few

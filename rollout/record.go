@@ -38,6 +38,9 @@ func (h *hands) recordRun(ctx context.Context, e RecordRun) error {
 		return nil
 	}
 	before := run.DeepCopy()
+	if err := h.keepEvidence(run, e); err != nil {
+		return fmt.Errorf("record canaryrun %s: %w", e.Run, err)
+	}
 	if err := appendEntries(run, e); err != nil {
 		return fmt.Errorf("record canaryrun %s: %w", e.Run, err)
 	}

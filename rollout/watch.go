@@ -18,16 +18,17 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
 // watch looks at Canaries whenever something of theirs changes. Workloads and their sets are watched
 // by metadata only: any change of their status changes that too, and what is decided on is read anew.
-func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
+func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-chan event.GenericEvent) error {
 	byTarget := &trigger{reader: mgr.GetClient()}
 	asked := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
-	err := builder.ControllerManagedBy(mgr).Named("canary").
+	building := builder.ControllerManagedBy(mgr).Named("canary").
 		For(&v1alpha1.Canary{}, builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.siblings), builder.WithPredicates(asked)).
 		Watches(&v1alpha1.Canary{}, handler.EnqueueRequestsFromMapFunc(byTarget.dependents), builder.WithPredicates(phaseChanged())).
@@ -37,9 +38,11 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int) error {
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
-		Complete(reconciler)
-	if err != nil {
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency})
+	if news != nil {
+		building = building.WatchesRawSource(source.Channel(news, handler.EnqueueRequestsFromMapFunc(byTarget.named)))
+	}
+	if err := building.Complete(reconciler); err != nil {
 		return fmt.Errorf("register the canary controller: %w", err)
 	}
 	return nil

@@ -171,6 +171,12 @@ type Gate struct {
 	// +kubebuilder:default={p99: "500ms"}
 	// +optional
 	Latency *LatencyObjective `json:"latency,omitempty"`
+	// metrics of the workload's own.
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Metrics []GateMetric `json:"metrics,omitempty"`
 }
 
 // LatencyObjective bounds response times.

@@ -23,6 +23,13 @@ type CanaryRun struct {
 	Spec CanaryRunSpec `json:"spec"`
 	// +optional
 	Record CanaryRunRecord `json:"record,omitzero"`
+	// evidence is what the gate has concluded so far, so that a controller that restarts goes on from
+	// there. It is kept while the run is under way, and is no part of the record.
+	// +kubebuilder:pruning:PreserveUnknownFields
+	// +kubebuilder:validation:Schemaless
+	// +kubebuilder:validation:Type=object
+	// +optional
+	Evidence *runtime.RawExtension `json:"evidence,omitempty"`
 }
 
 // CanaryRunList is a list of CanaryRun objects.

@@ -13,9 +13,11 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
@@ -41,10 +43,10 @@ const (
 
 type controllerOptions struct {
 	managerOptions
-	prometheusAddress string
-	interval          time.Duration
-	hold              string
-	allowedAddresses  []string
+	prometheus       prometheusOptions
+	interval         time.Duration
+	hold             string
+	allowedAddresses []string
 }
 
 func newController() *cobra.Command {
@@ -59,8 +61,8 @@ func newController() *cobra.Command {
 	}
 	flags := command.Flags()
 	options.bind(flags)
-	flags.StringVar(&options.prometheusAddress, "prometheus-address", "http://prometheus.monitoring.svc:9090", "where the gates' metrics are read")
-	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is judged")
+	options.prometheus.bind(flags, "http://prometheus.monitoring.svc:9090")
+	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is looked at, beside whenever its metrics have changed")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
 	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks may call although they are loopback, link-local or the API server's")
 	return command
@@ -86,7 +88,11 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if o.hold != "policy" && o.hold != "webhook" {
 		return fmt.Errorf("--hold %s: write policy or webhook", o.hold)
 	}
-	source, err := prometheus.New(prometheus.Options{Address: o.prometheusAddress})
+	reading, err := o.prometheus.options(ctx)
+	if err != nil {
+		return err
+	}
+	source, err := prometheus.New(reading)
 	if err != nil {
 		return fmt.Errorf("--prometheus-address: %w", err)
 	}
@@ -115,9 +121,15 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	news := make(chan event.GenericEvent, 1024)
+	feed := prometheus.NewFeed(source, prometheus.Clock{Now: time.Now, After: time.After}, tell(news))
+	if err := made.Add(feed); err != nil {
+		return fmt.Errorf("add the reader of metrics: %w", err)
+	}
 	err = rollout.Register(made, rollout.Options{
 		Interval:    o.interval,
-		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return source, nil },
+		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return feed, nil },
+		News:        news,
 		HoldWebhook: o.hold == "webhook",
 		Seal:        seal,
 		Metrics:     counted,
@@ -130,6 +142,17 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("run the controller: %w", err)
 	}
 	return nil
+}
+
+// tell of a workload's new metrics. When too much is told at once, the rest is seen at the interval.
+func tell(news chan<- event.GenericEvent) func(namespace, workload string) {
+	return func(namespace, workload string) {
+		named := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: workload}}
+		select {
+		case news <- event.GenericEvent{Object: named}:
+		default:
+		}
+	}
 }
 
 // seal loads what the records of runs are signed with. Its client reads past any cache.

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// numbers is a recording with a number.
+type numbers struct {
+	recording
+	value   float64
+	err     error
+	queries []analysis.NumberQuery
+}
+
+func (n *numbers) Number(_ context.Context, query analysis.NumberQuery) (analysis.Value, error) {
+	n.queries = append(n.queries, query)
+	return analysis.Value{At: query.Now, Number: n.value}, n.err
+}
+
+func whole(n int) *intstr.IntOrString {
+	value := intstr.FromInt32(int32(n))
+	return &value
+}
+
+func queueBelow(limit int) v1alpha1.GateMetric {
+	return v1alpha1.GateMetric{Name: "queue", Number: &v1alpha1.MetricNumber{
+		MetricSelector: v1alpha1.MetricSelector{Metric: "queue_length"}, Max: whole(limit), Failures: 2, Of: 3,
+	}}
+}
+
+func TestMetricsOfASpec(t *testing.T) {
+	objective := intstr.FromString("99.5")
+	metrics := []v1alpha1.GateMetric{queueBelow(7), {Name: "orders", Counters: &v1alpha1.MetricCounters{
+		Total: v1alpha1.MetricSelector{Metric: "orders_total"}, Objective: objective,
+		Good: v1alpha1.MetricSelector{Metric: "orders_total", Labels: map[string]string{"status": "ok"}},
+	}}}
+	config, err := GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
+	require.NoError(t, err)
+	seven := 7.0
+	require.Equal(t, []analysis.Custom{{Name: "orders", Objective: 99.5}}, config.Custom)
+	require.Equal(t, []analysis.Range{{Name: "queue", Max: &seven, Failures: 2, Window: 3}}, config.Ranges)
+	require.Equal(t, []analysis.CustomQuery{{
+		Total: analysis.Selector{Metric: "orders_total"}, Good: analysis.Selector{Metric: "orders_total", Labels: map[string]string{"status": "ok"}},
+	}}, customQueries(metrics))
+
+	many := intstr.FromString("many")
+	metrics[0].Number.Max = &many
+	_, err = GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
+	require.EqualError(t, err, `spec.gate.metrics[0].number.max: "many" is no number`)
+	metrics[0].Number = nil
+	_, err = GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
+	require.EqualError(t, err, "spec.gate.metrics[0]: write either counters or number")
+}
+
+// A number is looked at every 15 s, however often the gate is; out of its range often enough it rolls
+// back, and without a number nothing happens.
+func TestNumbersAreSampled(t *testing.T) {
+	j := newJourney(1)
+	j.canary.Spec.Gate.Metrics = []v1alpha1.GateMetric{queueBelow(7)}
+	j.run.Spec.Candidate.PodTemplateHash, j.run.Spec.Stable.PodTemplateHash = "new", "old"
+	j.move(0, rand.New(rand.NewPCG(1, 1)))
+	source := &numbers{recording: recording{rounds: j.rounds}, value: math.NaN()}
+	g := newGateway(source)
+	look := func(at time.Duration) analysis.Judgement {
+		looked, _, _ := j.look(t, g, j.began.Add(at))
+		return looked.Judgement
+	}
+	require.NotEqual(t, analysis.VerdictFail, look(10*time.Second).Verdict)
+	require.Equal(t, []string{"new"}, source.queries[0].Hashes)
+	require.Equal(t, "avg", source.queries[0].Aggregate)
+	source.value = 9
+	require.NotEqual(t, analysis.VerdictFail, look(20*time.Second).Verdict)
+	asked := len(source.queries)
+	require.NotEqual(t, analysis.VerdictFail, look(34*time.Second).Verdict)
+	require.Len(t, source.queries, asked, "14 s later it is not asked again")
+	failed := look(35 * time.Second)
+	require.Equal(t, analysis.CauseRange, failed.Cause)
+	require.Equal(t, analysis.VerdictFail, failed.Verdict, failed.Reason)
+
+	source.err = errors.New("connection refused")
+	s := &scene{canary: j.canary.DeepCopy()}
+	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
+	require.Equal(t, "connection refused", g.look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable)
+	s = &scene{canary: j.canary.DeepCopy()}
+	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
+	require.Contains(t, newGateway(&recording{}).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable, "reads no numbers")
+}

@@ -23,7 +23,7 @@ import (
 func TestMetricsAway(t *testing.T) {
 	begin := func(namespace string) *fixture {
 		f := start(t, namespace, sampleapp.App{
-			Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 25, 100), Drain: 10 * time.Second},
+			Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 50, 100), Drain: 10 * time.Second},
 		})
 		f.load(60)
 		return f
@@ -34,7 +34,7 @@ func TestMetricsAway(t *testing.T) {
 	bad.scale(monitoring.Namespace, monitoring.Name, 0)
 	bad.release("v2", sampleapp.Faulty(20))
 	badRun, goodRun := bad.awaitIgnorance(), good.awaitIgnorance()
-	require.EqualValues(t, 25, badRun.state.Canary.Status.Weight, "the first step")
+	require.EqualValues(t, 50, badRun.state.Canary.Status.Weight, "the first step")
 	bad.linger(12 * time.Second)
 	bad.expectStillHeld(badRun)
 	good.expectStillHeld(goodRun)

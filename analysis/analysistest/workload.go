@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/sluice-mesh/sluice/analysis"
 )
@@ -37,6 +38,8 @@ type Workload struct {
 
 type pod struct {
 	running, silent bool
+	// began is when the process did.
+	began time.Time
 	// counts since the process began, and lost are requests to each revision without a response.
 	counts analysis.Counts
 	lost   map[string]uint64
@@ -68,7 +71,16 @@ func (w *Workload) Stop(names ...string) {
 
 // Restart lets a pod's counters begin at zero again.
 func (w *Workload) Restart(name string) {
-	w.change([]string{name}, func(p *pod) { p.counts, p.lost = analysis.Counts{}, nil })
+	w.change([]string{name}, func(p *pod) { p.counts, p.lost, p.began = analysis.Counts{}, nil, time.Now() })
+}
+
+// Age lets the pods' processes have begun earlier.
+func (w *Workload) Age(by time.Duration) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	for _, p := range w.pods {
+		p.began = p.began.Add(-by)
+	}
 }
 
 // Silence makes pods unreachable for scrapes. They go on counting.
@@ -114,6 +126,7 @@ func (w *Workload) WriteMetrics(out io.Writer, name string) bool {
 		_, _ = fmt.Fprintf(out, "%s{%s} %d\n", metric, labels, value)
 	}
 	line("proxy_build_info", `version="test"`, 1)
+	line("process_start_time_seconds", "", uint64(p.began.Unix()))
 	if name == Caller {
 		for hash, requests := range p.lost {
 			line("response_total", fmt.Sprintf(
@@ -145,7 +158,7 @@ func (w *Workload) change(names []string, apply func(*pod)) {
 	}
 	for _, name := range names {
 		if w.pods[name] == nil {
-			w.pods[name] = &pod{}
+			w.pods[name] = &pod{began: time.Now()}
 		}
 		apply(w.pods[name])
 	}

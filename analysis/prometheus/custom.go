@@ -99,7 +99,7 @@ func (p plan) grown(matrix model.Matrix) []increment {
 		if !ok {
 			continue
 		}
-		s := series{pod: string(stream.Metric[labelPod]) + "\xff" + string(stream.Metric[labelInstance]), arm: arm, kind: succeeded}
+		s := series{pod: podOf(stream), arm: arm, kind: succeeded}
 		if s.samples = samples(stream, p.Now); len(s.samples) > 0 {
 			all = append(all, s)
 		}

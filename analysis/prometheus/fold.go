@@ -39,8 +39,11 @@ type sighted struct {
 // seen since the round before.
 func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 	var all []series
+	p.started = map[string]time.Time{}
 	for _, stream := range answer {
-		if s, ok := newSeries(p, stream); ok {
+		if n := len(stream.Values); stream.Metric[model.MetricNameLabel] == processStart && n > 0 {
+			p.started[podOf(stream)] = time.UnixMilli(int64(1000 * float64(stream.Values[n-1].Value)))
+		} else if s, ok := newSeries(p, stream); ok {
 			all = append(all, s)
 		}
 	}

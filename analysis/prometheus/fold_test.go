@@ -318,7 +318,7 @@ func TestSelectors(t *testing.T) {
 	p, err := newPlan(query)
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		`{__name__=~"proxy_build_info|response_total|response_latency_ms_bucket|response_latency_ms_count",direction=~"|inbound",namespace=~"a\"b\\\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?",route_name!~"probe|mirror"}[151s]`,
+		`{__name__=~"proxy_build_info|process_start_time_seconds|response_total|response_latency_ms_bucket|response_latency_ms_count",direction=~"|inbound",namespace=~"a\"b\\\\c",pod_template_hash=~"n\\.w\\||old",le=~"|500(\\.0+)?",route_name!~"probe|mirror"}[151s]`,
 		`{__name__="response_total",direction="outbound",classification="failure",error!="",status_code="",dst_namespace=~"a\"b\\\\c",dst_pod_template_hash=~"n\\.w\\||old"}[151s]`,
 	}, selectors([]plan{p}))
 }

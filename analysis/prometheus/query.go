@@ -34,6 +34,8 @@ const (
 	latencyCount   = "response_latency_ms_count"
 	// presence is exported by every proxy, also by one that has answered nothing yet.
 	presence = "proxy_build_info"
+	// processStart is when a process began, in seconds of Unix time. Others than proxies export it too.
+	processStart = "process_start_time_seconds"
 
 	labelPod         = "pod"
 	labelInstance    = "instance"
@@ -66,6 +68,8 @@ type plan struct {
 	resumed bool
 	// alone: only stable is looked at.
 	alone bool
+	// started is when the process of each pod began, as far as it is known.
+	started map[string]time.Time
 	// edge of the latency histogram at which responses begin to be slow; 0 if latency is not asked for.
 	edge time.Duration
 	// edges at which latencies are compared beside it; 0 where there is none.
@@ -109,7 +113,7 @@ func newPlan(query analysis.Query) (plan, error) {
 // no response. Probes, where they are marked as Linkerd does, and copies for a canary are no requests of
 // users.
 func selectors(plans []plan) []string {
-	names := presence + "|" + responses
+	names := presence + "|" + processStart + "|" + responses
 	var namespaces, hashes, edges []string
 	var length time.Duration
 	for _, p := range plans {

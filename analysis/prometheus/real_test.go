@@ -145,8 +145,9 @@ func TestRealTenants(t *testing.T) {
 	require.ErrorContains(t, err, "client error: 401")
 }
 
-// A restart of Prometheus is a hold and loses nothing.
-func TestRealRestart(t *testing.T) {
+// A restart of Prometheus is a hold and loses nothing; after its data was wiped, nothing that was known
+// is counted again.
+func TestRealRestartAndWipe(t *testing.T) {
 	b := newBench(t, nil, nil)
 	source := newReal(t, b.server.Address, prometheus.Access{}, 0)
 	since := time.Now()
@@ -182,6 +183,19 @@ func TestRealRestart(t *testing.T) {
 	require.ErrorIs(t, err, prometheus.ErrUnavailable)
 	b.server.Start(t)
 	eventually(110)
+
+	b.workload.Age(2 * time.Minute) // a process that is younger than two rounds counts from zero
+	b.server.Stop()
+	b.server.Wipe(t)
+	serve(1000) // nobody saw these
+	b.server.Start(t)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		before := after
+		read(c, 110)
+		require.True(c, after.After(before))
+	}, time.Minute, 200*time.Millisecond)
+	serve(5)
+	eventually(115)
 }
 
 // An answer of 10 MB is refused whole where less is allowed, and read where more is.

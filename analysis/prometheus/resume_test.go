@@ -118,6 +118,42 @@ func TestReadingOnIsReadingAll(t *testing.T) {
 	}
 }
 
+// A process that says when it began is believed: after lost data its counts are old, even where other
+// pods were scraped before it was, and those of a new process are all new.
+func TestReadingOnByProcessStart(t *testing.T) {
+	query := runQuery(10 * time.Minute)
+	query.After = began.Add(5 * time.Minute)
+	p, err := newPlan(query)
+	require.NoError(t, err)
+	start := func(pod string, at float64, samples ...float64) *model.SampleStream {
+		s := stream(processStart, pod, "")
+		for _, sample := range samples {
+			s.Values = append(s.Values, model.SamplePair{
+				Timestamp: model.TimeFromUnixNano(began.Add(time.Duration(sample) * time.Second).UnixNano()),
+				Value:     model.SampleValue(float64(began.Unix()) + at),
+			})
+		}
+		return s
+	}
+	rounds, err := fold(p, model.Matrix{
+		good("old/1", 400, 10_000, 415, 10_100, 430, 10_200, 445, 10_300),
+		good("new/1", 431, 500, 446, 505), start("new/1", 3, 431, 446),
+		good("new/2", 432, 7, 447, 9), start("new/2", 420, 432, 447),
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"431: 0/0, 0/200", "446: 0/12, 0/100"}, ends(rounds))
+
+	query = runQuery(time.Minute)
+	query.After = began.Add(20 * time.Second) // so early in a run that it is read from its start
+	p, err = newPlan(query)
+	require.NoError(t, err)
+	rounds, err = fold(p, model.Matrix{
+		good("old/1", 30, 10_000, 45, 10_100), good("new/1", 31, 500, 46, 505), start("new/1", 3, 31, 46),
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"31: 0/0, 0/0", "46: 0/5, 0/100"}, ends(rounds))
+}
+
 // After Prometheus has lost its data, what pods of the canary had counted before is not counted again.
 func TestReadingOnAfterLostData(t *testing.T) {
 	query := runQuery(10 * time.Minute)

@@ -64,7 +64,7 @@ const largestCount = 1 << 53
 // part of the run.
 func newSeries(p plan, stream *model.SampleStream) (series, bool) {
 	label := func(name model.LabelName) string { return string(stream.Metric[name]) }
-	s := series{pod: label(labelPod) + "\xff" + label(labelInstance)}
+	s := series{pod: podOf(stream)}
 	hash, namespace := label(labelHash), label(labelNamespace)
 	if label(labelDirection) == outbound {
 		if label(labelError) == canceled && hash != label(labelDestination) {
@@ -167,6 +167,23 @@ func (s series) increments(from time.Time, baseline float64) []increment {
 	return grown
 }
 
+// podOf names what was scraped.
+func podOf(stream *model.SampleStream) string {
+	return string(stream.Metric[labelPod]) + "\xff" + string(stream.Metric[labelInstance])
+}
+
+// young says whether a pod that was first seen at a time began since the rounds that are known, by what
+// it says of itself or, if it says nothing, because other pods were seen a scrape before.
+func (p plan) young(pod string, born time.Time, seen *sightings) bool {
+	if p.After.IsZero() {
+		return true
+	}
+	if started, known := p.started[pod]; known {
+		return started.After(p.After.Add(-2 * max(p.RoundLength, time.Second)))
+	}
+	return seen.swept(born)
+}
+
 // baseline is what a series had counted at the run's start.
 func (s series) baseline(p plan, seen *sightings) float64 {
 	before := -1.0
@@ -188,9 +205,9 @@ func (s series) baseline(p plan, seen *sightings) float64 {
 	case s.kind != lost && seen.first(s.pod).Before(born.at):
 		// The pod is older than its series: born at 0 since the scrape before.
 		return 0
-	case s.kind != lost && s.arm == canary && !p.truncated && (!p.resumed || seen.swept(born.at)):
-		// A pod of the canary that was not there before the run was made in it. In the midst of a run
-		// other pods must have been seen a scrape before: else it is Prometheus that was not there.
+	case s.kind != lost && s.arm == canary && !p.truncated && (!born.at.After(p.After) || p.young(s.pod, born.at, seen)):
+		// A pod of the canary that was not there before the run was made in it. In the midst of a run it
+		// must be young: else it is Prometheus that was not there.
 		return 0
 	default:
 		// How old these counts are is not known; they begin to be known now.

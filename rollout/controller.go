@@ -44,6 +44,9 @@ type Options struct {
 	Metrics *Metrics
 	// Hooks calls webhooks; Canaries that have some stand still without it.
 	Hooks *hook.Runner
+	// Notifications brings messages to Notifiers; none is told without it. It is not Hooks, so that a
+	// slow chat server takes no webhook's place.
+	Notifications *hook.Runner
 	// HoldWebhook serves the hold at HoldPath, for clusters without MutatingAdmissionPolicy.
 	HoldWebhook bool
 }
@@ -78,6 +81,7 @@ type Reconciler struct {
 	seal     *Seal
 	metrics  *Metrics
 	hooks    *hook.Runner
+	courier  *courier
 }
 
 // NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
@@ -92,14 +96,18 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 	if options.Clock == nil {
 		options.Clock = clock.RealClock{}
 	}
-	return &Reconciler{
+	made := &Reconciler{
 		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader,
 		observer: observer{reader: reader, cached: writer},
 		gateway:  gateway{source: options.Source, timeout: orDefault(options.SourceTimeout, 3*time.Second), memory: &memory{}},
 		clock:    options.Clock, recorder: options.Recorder,
 		interval: orDefault(options.Interval, 5*time.Second),
 		seal:     options.Seal, metrics: options.Metrics, hooks: options.Hooks,
-	}, nil
+	}
+	if options.Notifications != nil {
+		made.courier = newCourier(writer, reader, options.Notifications, options.Clock)
+	}
+	return made, nil
 }
 
 // Register adds the controller, and the hold's webhook if it is asked for, to a manager.
@@ -111,9 +119,17 @@ func Register(mgr manager.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
-	if options.Hooks != nil {
-		if err := mgr.Add(options.Hooks); err != nil {
-			return fmt.Errorf("add the webhooks' runner: %w", err)
+	for name, runner := range map[string]*hook.Runner{"webhooks": options.Hooks, "notifications": options.Notifications} {
+		if runner == nil {
+			continue
+		}
+		if err := mgr.Add(runner); err != nil {
+			return fmt.Errorf("add the runner of %s: %w", name, err)
+		}
+	}
+	if reconciler.courier != nil {
+		if err := reconciler.courier.register(mgr); err != nil {
+			return err
 		}
 	}
 	if options.HoldWebhook {
@@ -131,6 +147,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			r.metrics.forget(request.NamespacedName)
 			r.hooks.Forget(request.NamespacedName)
 			r.gateway.memory.forget(request.NamespacedName)
+			r.courier.forget(request.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
@@ -153,11 +170,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := hands.checkpoint(ctx); err != nil {
 		return r.afterFailure(ctx, canary, err)
 	}
+	told := append(decision.Events, hands.events...)
+	if err := r.courier.post(ctx, canary, &decision.Status, told); err != nil {
+		return r.afterFailure(ctx, nil, err)
+	}
 	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
-	told := append(decision.Events, hands.events...)
 	announce(r.recorder, canary, told)
+	r.courier.posted(ctx, canary, told)
 	r.metrics.tell(told)
 	r.metrics.ended(canary, decision.Effects, hands.run)
 	r.metrics.observe(canary)

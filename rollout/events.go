@@ -68,6 +68,23 @@ func standings() map[string]bool {
 	}
 }
 
+// toldReasons are the reasons of all events that there are.
+func toldReasons() []string {
+	reasons := []string{
+		v1alpha1.ReasonAdopted, v1alpha1.ReasonApproved, v1alpha1.ReasonDrainDeadlinePassed, v1alpha1.ReasonHeldForever,
+		v1alpha1.ReasonInvalidRequest, v1alpha1.ReasonRecorded, v1alpha1.ReasonRecordNotSigned, v1alpha1.ReasonReleased,
+		v1alpha1.ReasonRestarted,
+	}
+	for _, row := range notices() {
+		reasons = append(reasons, row.reasons...)
+	}
+	for reason := range standings() {
+		reasons = append(reasons, reason)
+	}
+	slices.Sort(reasons)
+	return slices.Compact(reasons)
+}
+
 // noticeOf finds what is told of a transition.
 func noticeOf(from, to v1alpha1.Phase) (notice, bool) {
 	for _, row := range notices() {

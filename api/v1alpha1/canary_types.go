@@ -260,6 +260,13 @@ type CanaryStatus struct {
 	// queue is where the Canary waits for a slot of a RolloutPolicy's budget, while it does.
 	// +optional
 	Queue *QueueStatus `json:"queue,omitempty"`
+	// messages are what the namespace's Notifiers want to be told and may not have been told yet: they
+	// are written with the transition that they tell of and leave when each Notifier has taken or
+	// refused them. Of more than 20 the oldest are dropped.
+	// +listType=map
+	// +listMapKey=id
+	// +optional
+	Messages []Message `json:"messages,omitempty"`
 	// lastHandledRestartAt is the value of the annotation sluice.dev/restart that was handled last.
 	// +optional
 	LastHandledRestartAt string `json:"lastHandledRestartAt,omitempty"`

@@ -63,4 +63,8 @@ const (
 	ReasonEmergencyStop        = "EmergencyStop"        // Reconciling: a RolloutPolicy stops all runs
 	ReasonInconclusive         = "Inconclusive"         // Reconciling: the gate gave no verdict within spec.maxHold
 	ReasonDeadlinePassed       = "DeadlinePassed"       // Reconciling: a phase lasts longer than spec.deadlines says
+
+	ReasonDelivering     = "Delivering"     // Ready, on a Notifier: what is to be told is delivered
+	ReasonDeliveryFailed = "DeliveryFailed" // Ready False, on a Notifier: the last message was given up
+	ReasonAddressRefused = "AddressRefused" // Stalled, on a Notifier: nothing can be sent until somebody mends it
 )

@@ -21,6 +21,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&TrafficSplit{}, &TrafficSplitList{},
 		&Approval{}, &ApprovalList{},
 		&RolloutPolicy{}, &RolloutPolicyList{},
+		&Notifier{}, &NotifierList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

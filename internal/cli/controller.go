@@ -64,7 +64,7 @@ func newController() *cobra.Command {
 	options.prometheus.bind(flags, "http://prometheus.monitoring.svc:9090")
 	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is looked at, beside whenever its metrics have changed")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
-	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks may call although they are loopback, link-local or the API server's")
+	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks and Notifiers may call although they are loopback, link-local or the API server's")
 	return command
 }
 
@@ -126,14 +126,16 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err := made.Add(feed); err != nil {
 		return fmt.Errorf("add the reader of metrics: %w", err)
 	}
+	sender := &hook.Sender{Rules: rules, Now: time.Now}
 	err = rollout.Register(made, rollout.Options{
-		Interval:    o.interval,
-		Source:      func(*v1alpha1.Canary) (analysis.Source, error) { return feed, nil },
-		News:        news,
-		HoldWebhook: o.hold == "webhook",
-		Seal:        seal,
-		Metrics:     counted,
-		Hooks:       hook.NewRunner(&hook.Sender{Rules: rules, Now: time.Now}, clock.RealClock{}),
+		Interval:      o.interval,
+		Source:        func(*v1alpha1.Canary) (analysis.Source, error) { return feed, nil },
+		News:          news,
+		HoldWebhook:   o.hold == "webhook",
+		Seal:          seal,
+		Metrics:       counted,
+		Hooks:         hook.NewRunner(sender, clock.RealClock{}),
+		Notifications: hook.NewRunner(sender, clock.RealClock{}),
 	})
 	if err != nil {
 		return err

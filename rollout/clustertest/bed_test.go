@@ -226,7 +226,7 @@ func (b *bed) start() {
 	b.Helper()
 	b.stop = b.runManager(as(controllerUser), func(mgr ctrl.Manager) error {
 		return rollout.Register(mgr, rollout.Options{
-			Interval: interval, SourceTimeout: time.Second, Seal: seal, Hooks: hooks(),
+			Interval: interval, SourceTimeout: time.Second, Seal: seal, Hooks: hooks(), Notifications: hooks(),
 			Source: func(*v1alpha1.Canary) (analysis.Source, error) { return b.gate, nil },
 		})
 	})

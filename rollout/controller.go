@@ -189,10 +189,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
 }
 
+// errMoved is a write that was not done because its object is no longer what was decided on.
+const errMoved = movedError("the world moved on")
+
+type movedError string
+
+func (e movedError) Error() string { return string(e) }
+
 // afterFailure looks again: at once when the world had moved on since it was observed, which is no
 // error, else with growing pauses and with the failure in the status.
 func (r *Reconciler) afterFailure(ctx context.Context, canary *v1alpha1.Canary, failed error) (ctrl.Result, error) {
-	if apierrors.IsConflict(failed) || apierrors.IsAlreadyExists(failed) {
+	if apierrors.IsConflict(failed) || apierrors.IsAlreadyExists(failed) || errors.Is(failed, errMoved) {
 		return ctrl.Result{RequeueAfter: r.delay(AtOnce)}, nil
 	}
 	if canary == nil {

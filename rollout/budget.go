@@ -174,6 +174,16 @@ func (p *planner) queued() bool {
 	return false
 }
 
+// leaveQueue gives back the slots of a run that waits for a webhook's word. Its place in the queue is
+// that of its age, so nothing is lost by it.
+func (p *planner) leaveQueue() {
+	for _, slot := range p.seen.Slots {
+		if slot.Mine {
+			p.do(ReleaseSlot{Policy: slot.Policy})
+		}
+	}
+}
+
 // keepSlots gives back the slots of a run that is over, as the status has said since the last look,
 // and counts one that began before the policy came.
 func (p *planner) keepSlots() {

@@ -20,6 +20,9 @@ func (p *planner) held() {
 	switch {
 	case stop != nil:
 		p.stop(stop, "a new template is held")
+	// Asked before a slot of a budget is taken: others run while somebody makes up his mind.
+	case !p.agreed(v1alpha1.WebhookConfirmRollout, "begin"):
+		p.leaveQueue()
 	case p.queued():
 	case !p.stableWhole():
 		p.waitForStable()
@@ -28,7 +31,6 @@ func (p *planner) held() {
 		p.waitForProxies()
 	case !p.seen.Split.Acknowledged:
 		p.waitForProxies()
-	case !p.agreed(v1alpha1.WebhookConfirmRollout, "begin"):
 	default:
 		p.emptyStrangers()
 		p.enter(v1alpha1.PhaseScaling, "all traffic is pinned to stable")

@@ -264,3 +264,28 @@ func TestInconclusiveAsksWebhooks(t *testing.T) {
 	w.play(60, always(200))
 	require.Equal(t, v1alpha1.OutcomePromoted, w.seen.Runs[0].Record.Outcome)
 }
+
+// Who waits for a confirmation keeps no slot of a budget from others, nor one that he was given before
+// the webhook came.
+func TestConfirmationIsAwaitedWithoutASlot(t *testing.T) {
+	w := hooked(t, v1alpha1.WebhookConfirmRollout)
+	w.seen.Slots = []Slot{{Policy: "all"}}
+	w.play(60, always(403))
+	effects := func() (found []Effect) {
+		for _, effect := range Plan(&w.canary, w.observe(), w.now).Effects {
+			switch effect.(type) {
+			case TakeSlot, ReleaseSlot:
+				found = append(found, effect)
+			}
+		}
+		return found
+	}
+	require.Equal(t, v1alpha1.PhaseHeld, w.canary.Status.Phase)
+	require.Nil(t, w.canary.Status.Queue)
+	require.Empty(t, effects())
+	w.seen.Slots[0].Mine, w.seen.Slots[0].Held = true, true
+	require.Equal(t, []Effect{ReleaseSlot{Policy: "all"}}, effects())
+	w.seen.Slots[0].Mine, w.seen.Slots[0].Held = false, false
+	w.play(20, always(200))
+	require.Equal(t, []Effect{TakeSlot{Policy: "all", Run: "app-1"}}, effects())
+}

@@ -123,6 +123,7 @@ func (o *observer) target(ctx context.Context, s *scene) error {
 		Canary:           d.Labels[v1alpha1.LabelCanary], Hold: d.Labels[v1alpha1.LabelHold],
 		Unmanaged:  d.Labels[v1alpha1.LabelManage] == v1alpha1.ManageOff,
 		Revision:   revision(d.Annotations),
+		PauseOwner: pauseOwner(d),
 		SelectsAll: selector.Matches(labels.Set(releasedLabels("", "", ""))),
 	}
 	return nil

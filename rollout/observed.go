@@ -74,6 +74,9 @@ type Target struct {
 	Unmanaged    bool
 	// Revision as the Deployment controller counts.
 	Revision int64
+	// PauseOwner is who applies spec.paused as false again and again, by its name as a field manager;
+	// empty when nobody but Sluice does. Each of its syncs would lift a hold.
+	PauseOwner string
 	// SelectsAll: the selector matches what carries none of the workload's labels, so nothing can
 	// be taken out of it.
 	SelectsAll bool

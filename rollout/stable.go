@@ -159,6 +159,11 @@ func (p *planner) rest(serving *Set) {
 		p.wait(v1alpha1.ReasonProgressing, "putting away what the last run left")
 		return
 	}
+	if owner := p.seen.Target.PauseOwner; owner != "" {
+		p.stalled(v1alpha1.ReasonInvalidSpec, fmt.Sprintf(
+			"spec.targetRef: %s applies spec.paused: false to the Deployment and would lift each hold with its next sync; leave the field out of the manifest", owner))
+		return
+	}
 	standing := fluxkit.Standing{Ready: metav1.ConditionTrue, Reason: v1alpha1.ReasonStable,
 		Message: fmt.Sprintf("revision %s of Deployment %s is stable", serving.Hash, p.seen.Target.Name)}
 	switch {

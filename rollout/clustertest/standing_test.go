@@ -12,6 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -155,4 +157,30 @@ func TestNamespaceDeletedMidRun(t *testing.T) {
 	b.eventually("the namespace is gone", func() bool {
 		return b.client.Get(t.Context(), types.NamespacedName{Name: b.namespace}, &corev1.Namespace{}) != nil
 	})
+}
+
+// A manifest that says paused: false lifts each hold with the next sync; that is said at rest, and no
+// longer when the field is gone from it.
+func TestManifestThatUnpauses(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.rest("app:v1", 1)
+	b.applyUnpaused("app:v1")
+	require.Contains(t, b.awaitCondition("Stalled", v1alpha1.ReasonInvalidSpec).Message, gitManager+" applies spec.paused: false")
+	b.git("app:v1")
+	b.awaitStable("app:v1")
+}
+
+// applyUnpaused applies what git does, with a field that Go leaves out when it is false.
+func (b *bed) applyUnpaused(image string) {
+	b.Helper()
+	d := deployment(b.namespace, app, image, 0)
+	d.Spec.Replicas = nil
+	object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(d)
+	require.NoError(b, err)
+	delete(object, "status")
+	object["apiVersion"], object["kind"] = "apps/v1", "Deployment"
+	require.NoError(b, unstructured.SetNestedField(object, false, "spec", "paused"))
+	configuration := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: object})
+	require.NoError(b, b.client.Apply(b.Context(), configuration, client.FieldOwner(gitManager), client.ForceOwnership))
 }

@@ -42,7 +42,7 @@ func TestApproval(t *testing.T) {
 	status := b.canary().Status
 	give := func(user, revision string) *v1alpha1.Approval {
 		given := &v1alpha1.Approval{ObjectMeta: metav1.ObjectMeta{GenerateName: "word-", Namespace: b.namespace}}
-		given.Spec = v1alpha1.ApprovalSpec{Canary: "app", Run: status.Run, Revision: revision}
+		given.Spec = v1alpha1.ApprovalSpec{Canary: "app", Run: status.Run, Revision: revision, StepsDigest: status.StepsDigest}
 		given.Approver = &v1alpha1.Approver{Username: "the-boss", Groups: []string{"bosses"}}
 		c, err := client.New(as(user, "people"), client.Options{Scheme: scheme()})
 		require.NoError(t, err)

@@ -118,6 +118,36 @@ func TestCrashAfterEveryWrite(t *testing.T) {
 	}
 }
 
+// A return to what was stable before is a jump of weight; each of its writes may be the last, too.
+func TestCrashAfterEveryWriteOfAReturn(t *testing.T) {
+	b := newBed(t)
+	inner, err := client.NewWithWatch(cluster.Config, client.Options{Scheme: scheme()})
+	require.NoError(t, err)
+	rests := func(image string) func() bool {
+		return func() bool {
+			canary, d := b.canary(), b.deployment()
+			return canary.Status.Phase == v1alpha1.PhaseStable && isTrue(canary, "Ready") && !d.Spec.Paused &&
+				canary.Status.ObservedWorkloadGeneration == d.Generation && d.Spec.Template.Spec.Containers[0].Image == image
+		}
+	}
+	b.git("app:v1")
+	b.scale(2)
+	b.createCanary("app")
+	for _, image := range []string{"app:v1", "app:v2"} {
+		b.git(image)
+		b.reconcileUntil(inner, image+" stable", rests(image))
+	}
+	before := len(b.mesh.seen())
+	b.git("app:v1")
+	b.reconcileUntil(inner, "v1 stable again", rests("app:v1"))
+	require.Equal(t, []int32{0, 100}, b.mesh.seen()[before:])
+	require.Equal(t, v1alpha1.RunReturn, b.run("app-2").Spec.Kind)
+	entries := b.run("app-2").Record.Entries
+	for i := 1; i < len(entries); i++ {
+		require.NotEqual(t, entries[i-1].Message, entries[i].Message, "nothing is recorded twice")
+	}
+}
+
 // reconcileUntil drives single reconciles, each by a new Reconciler whose client dies after one write.
 func (b *bed) reconcileUntil(inner client.WithWatch, what string, done func() bool) {
 	b.Helper()
@@ -140,28 +170,32 @@ var errDied = errors.New("the controller died")
 // mortal is a client that fails all requests after its first write.
 func mortal(inner client.WithWatch) client.Client {
 	dead := false
-	once := func(write func() error) error {
+	return writing(inner, func(write func() error) error {
 		if dead {
 			return errDied
 		}
 		dead = true
 		return write()
-	}
+	})
+}
+
+// writing is a client whose writes are all carried out by a function.
+func writing(inner client.WithWatch, carryOut func(write func() error) error) client.Client {
 	return interceptor.NewClient(inner, interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.CreateOption) error {
-			return once(func() error { return c.Create(ctx, object, options...) })
+			return carryOut(func() error { return c.Create(ctx, object, options...) })
 		},
 		Delete: func(ctx context.Context, c client.WithWatch, object client.Object, options ...client.DeleteOption) error {
-			return once(func() error { return c.Delete(ctx, object, options...) })
+			return carryOut(func() error { return c.Delete(ctx, object, options...) })
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, options ...client.PatchOption) error {
-			return once(func() error { return c.Patch(ctx, object, patch, options...) })
+			return carryOut(func() error { return c.Patch(ctx, object, patch, options...) })
 		},
 		Apply: func(ctx context.Context, c client.WithWatch, object runtime.ApplyConfiguration, options ...client.ApplyOption) error {
-			return once(func() error { return c.Apply(ctx, object, options...) })
+			return carryOut(func() error { return c.Apply(ctx, object, options...) })
 		},
 		SubResourcePatch: func(ctx context.Context, c client.Client, sub string, object client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
-			return once(func() error { return c.SubResource(sub).Patch(ctx, object, patch, options...) })
+			return carryOut(func() error { return c.SubResource(sub).Patch(ctx, object, patch, options...) })
 		},
 	})
 }

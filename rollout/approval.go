@@ -5,6 +5,9 @@ package rollout
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,6 +57,8 @@ func (p *planner) voids(given *v1alpha1.Approval, asked *v1alpha1.StepApproval) 
 	switch {
 	case given.Spec.Revision != p.status.Canary.PodTemplateHash:
 		return "is for another revision"
+	case given.Spec.StepsDigest != p.stepsDigest():
+		return "is for steps that were edited since; look at them and make it again"
 	case given.Approver == nil || given.Approver.Username == "":
 		return "has no approver: it was made while admission did not stamp"
 	// Whoever made it could write any name into it.
@@ -67,6 +72,33 @@ func (p *planner) voids(given *v1alpha1.Approval, asked *v1alpha1.StepApproval) 
 		return "is by a service account that approval.serviceAccounts does not list"
 	}
 	return ""
+}
+
+// StepsDigest tells one list of steps from another: 16 hexadecimal digits of the SHA-256 of their JSON.
+func StepsDigest(steps []v1alpha1.Step) string {
+	raw, err := json.Marshal(steps)
+	if err != nil {
+		// Steps are plain data. What cannot be told apart is approved by nobody.
+		return ""
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:8])
+}
+
+// showDigest says in the status what Approvals must name, while there is something to approve.
+func (p *planner) showDigest() {
+	p.status.StepsDigest = ""
+	asks := slices.ContainsFunc(p.canary.Spec.Steps, func(step v1alpha1.Step) bool { return step.Approval != nil })
+	if asks && p.status.Phase != v1alpha1.PhaseStable && p.status.Phase != v1alpha1.PhaseRejected {
+		p.status.StepsDigest = p.stepsDigest()
+	}
+}
+
+func (p *planner) stepsDigest() string {
+	if p.digest == "" {
+		p.digest = StepsDigest(p.canary.Spec.Steps)
+	}
+	return p.digest
 }
 
 // approvalOf is what a step asks for; nil when it asks for nothing.

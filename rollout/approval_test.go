@@ -26,7 +26,7 @@ func awaiting(t *testing.T, asked v1alpha1.StepApproval) *world {
 func (w *world) approve(name, user string, change func(*v1alpha1.Approval)) {
 	given := v1alpha1.Approval{ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(w.now)}}
 	given.Spec = v1alpha1.ApprovalSpec{
-		Canary: "app", Run: w.canary.Status.Run, Revision: w.canary.Status.Canary.PodTemplateHash, Comment: "looks good",
+		Canary: "app", Run: w.canary.Status.Run, Revision: w.canary.Status.Canary.PodTemplateHash, StepsDigest: w.canary.Status.StepsDigest, Comment: "looks good",
 	}
 	given.Approver = &v1alpha1.Approver{Username: user}
 	if change != nil {
@@ -47,6 +47,7 @@ func TestWhichApprovalsCount(t *testing.T) {
 		{"nobody", "", nil, "has no approver"},
 		{"no stamp at all", "", func(a *v1alpha1.Approval) { a.Approver = nil }, "has no approver"},
 		{"another revision", "alice", func(a *v1alpha1.Approval) { a.Spec.Revision = "other" }, "is for another revision"},
+		{"other steps", "alice", func(a *v1alpha1.Approval) { a.Spec.StepsDigest = "other" }, "is for steps that were edited since"},
 		{"too old", "alice", func(a *v1alpha1.Approval) { a.CreationTimestamp.Time = a.CreationTimestamp.Add(-31 * time.Minute) }, "is older than approval.validFor"},
 		{"before admission stamped", "alice", func(a *v1alpha1.Approval) { a.CreationTimestamp.Time = a.CreationTimestamp.Add(-2 * time.Hour) }, "proves nothing"},
 		{"a service account", "system:serviceaccount:flux-system:kustomize-controller", nil, "is by a service account"},
@@ -96,6 +97,20 @@ func TestTwoPeopleMustApprove(t *testing.T) {
 	require.Equal(t, v1alpha1.PhaseAwaitingApproval, decision.Status.Phase)
 	require.Contains(t, decision.Standing.Message, "1 of 2 approvals of step 0 of run app-1")
 	w.approve("third", "bob", nil)
+	require.Equal(t, v1alpha1.PhaseScaling, Plan(&w.canary, w.observe(), w.now).Status.Phase)
+}
+
+// What was approved is the plan that stood there: step 0 of another plan is another step.
+func TestAnEditOfTheStepsVoidsApprovals(t *testing.T) {
+	w := awaiting(t, v1alpha1.StepApproval{Count: 1})
+	w.approve("early", "alice", nil)
+	require.Equal(t, v1alpha1.PhaseScaling, Plan(&w.canary, w.observe(), w.now).Status.Phase)
+	w.canary.Spec.Steps[1].Weight = 90
+	decision := Plan(&w.canary, w.observe(), w.now)
+	require.Equal(t, v1alpha1.PhaseAwaitingApproval, decision.Status.Phase)
+	require.Contains(t, decision.Standing.Message, "Approval early is for steps that were edited since")
+	w.reconcile(false)
+	w.approve("again", "alice", nil)
 	require.Equal(t, v1alpha1.PhaseScaling, Plan(&w.canary, w.observe(), w.now).Status.Phase)
 }
 

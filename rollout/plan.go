@@ -38,6 +38,8 @@ type planner struct {
 	asks []AskHook
 	// answers of webhooks go into the record with the next transition.
 	answers []v1alpha1.RunHook
+	// digest of the steps, once somebody asked for it.
+	digest string
 	// transition is why the phase was entered.
 	transition string
 	// measurement goes into the next entry of the record.
@@ -134,6 +136,7 @@ func (p *planner) conclude() Decision {
 	}
 	p.count(p.status.Stable)
 	p.count(p.status.Canary)
+	p.showDigest()
 	p.decision.Status = p.status
 	return p.decision
 }

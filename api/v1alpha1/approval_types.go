@@ -62,6 +62,12 @@ type ApprovalSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	// +required
 	Revision string `json:"revision"`
+	// stepsDigest is that of the Canary's steps, as the Canary's status.stepsDigest says it: what was
+	// approved is the plan that stood there, so an edit of the steps voids what was given before it.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +required
+	StepsDigest string `json:"stepsDigest"`
 	// comment for the record.
 	// +kubebuilder:validation:MaxLength=1024
 	// +optional

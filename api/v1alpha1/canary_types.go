@@ -260,6 +260,9 @@ type CanaryStatus struct {
 	// queue is where the Canary waits for a slot of a RolloutPolicy's budget, while it does.
 	// +optional
 	Queue *QueueStatus `json:"queue,omitempty"`
+	// stepsDigest is that of spec.steps during a run, when one of them asks for approval: Approvals name it.
+	// +optional
+	StepsDigest string `json:"stepsDigest,omitempty"`
 	// messages are what the namespace's Notifiers want to be told and may not have been told yet: they
 	// are written with the transition that they tell of and leave when each Notifier has taken or
 	// refused them. Of more than 20 the oldest are dropped.

@@ -89,10 +89,14 @@ func (a *approval) of(canary *v1alpha1.Canary) (*v1alpha1.Approval, error) {
 	if canary.Spec.Steps[step].Approval == nil {
 		return nil, fmt.Errorf("step %d asks for no approval%s", step, nextAsking(canary, step))
 	}
+	if canary.Status.StepsDigest == "" || canary.Status.ObservedGeneration != canary.Generation {
+		return nil, errors.New("the controller has not yet looked at its steps as they are now; try again in some seconds")
+	}
 	return &v1alpha1.Approval{
 		ObjectMeta: metav1.ObjectMeta{Namespace: canary.Namespace, GenerateName: canary.Name + "-"},
 		Spec: v1alpha1.ApprovalSpec{
-			Canary: canary.Name, Run: run, Step: step, Revision: canary.Status.Canary.PodTemplateHash, Comment: a.comment,
+			Canary: canary.Name, Run: run, Step: step, Revision: canary.Status.Canary.PodTemplateHash,
+			StepsDigest: canary.Status.StepsDigest, Comment: a.comment,
 		},
 	}, nil
 }

@@ -29,6 +29,7 @@ func TestApprove(t *testing.T) {
 	asking := func(step int) func(*v1alpha1.Canary) {
 		return func(canary *v1alpha1.Canary) {
 			canary.Spec.Steps[step].Approval = &v1alpha1.StepApproval{Count: 1}
+			canary.Status.StepsDigest, canary.Status.ObservedGeneration = "5d41", canary.Generation
 		}
 	}
 	for name, c := range map[string]struct {
@@ -43,7 +44,11 @@ func TestApprove(t *testing.T) {
 		"none asked now":    {"checkout", asking(2), nil, 0, "step 1 asks for no approval; the next that does is --step 2"},
 		"none asked":        {"checkout", asking(0), nil, 0, "step 1 asks for no approval, nor does a later one"},
 		"no such step":      {"checkout", asking(1), []string{"--step", "9"}, 0, "--step 9: write 0 to 3"},
-		"no run":            {"till", asking(1), nil, 0, `no run is under way: its phase is "Rejected"`},
+		"steps just edited": {"checkout", func(canary *v1alpha1.Canary) {
+			asking(1)(canary)
+			canary.Status.ObservedGeneration--
+		}, nil, 0, "try again in some seconds"},
+		"no run": {"till", asking(1), nil, 0, `no run is under way: its phase is "Rejected"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			scheme, err := newScheme()
@@ -66,7 +71,7 @@ func TestApprove(t *testing.T) {
 			}
 			require.Equal(t, exitOK, code, complaint.String())
 			require.Len(t, list.Items, 1)
-			require.Equal(t, v1alpha1.ApprovalSpec{Canary: "checkout", Run: "checkout-3", Step: c.step, Revision: "9c1b", Comment: "seen"}, list.Items[0].Spec)
+			require.Equal(t, v1alpha1.ApprovalSpec{Canary: "checkout", Run: "checkout-3", Step: c.step, Revision: "9c1b", StepsDigest: "5d41", Comment: "seen"}, list.Items[0].Spec)
 			require.Contains(t, out.String(), ": alice approves step ")
 		})
 	}
@@ -75,7 +80,9 @@ func TestApprove(t *testing.T) {
 // A word that nobody can tell the giver of does not count, and that is said at once.
 func TestApproveWithoutAdmission(t *testing.T) {
 	objects := shop(t)
-	objects[0].(*v1alpha1.Canary).Spec.Steps[1].Approval = &v1alpha1.StepApproval{Count: 1}
+	canary := objects[0].(*v1alpha1.Canary)
+	canary.Spec.Steps[1].Approval = &v1alpha1.StepApproval{Count: 1}
+	canary.Status.StepsDigest, canary.Status.ObservedGeneration = "5d41", canary.Generation
 	code, out, complaint, _ := people(t, objects, "approve", "checkout")
 	require.Equal(t, exitError, code)
 	require.Empty(t, out)

@@ -49,10 +49,12 @@ func (w *world) approve(canary *v1alpha1.Canary, seen *rollout.Observed, l look)
 		return
 	}
 	seen.StampedSince = w.now.Add(-time.Hour)
+	digest := rollout.StepsDigest(canary.Spec.Steps)
 	for i := range canary.Spec.Steps {
 		given := v1alpha1.Approval{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(w.now)}}
 		given.Spec = v1alpha1.ApprovalSpec{
 			Canary: canary.Name, Run: canary.Status.Run, Step: int32(i), Revision: canary.Status.Canary.PodTemplateHash,
+			StepsDigest: digest,
 		}
 		given.Approver = &v1alpha1.Approver{Username: "alice"}
 		seen.Approvals = append(seen.Approvals, given)

@@ -65,7 +65,7 @@ var _ analysis.Source = (*Source)(nil)
 
 // New makes a Source. It does not connect.
 func New(options Options) (*Source, error) {
-	if _, err := baseURL(options.Address); err != nil {
+	if err := checkURL(options.Address); err != nil {
 		return nil, fmt.Errorf("the Prometheus address: %w", err)
 	}
 	if options.Timeout <= 0 {

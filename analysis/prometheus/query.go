@@ -91,8 +91,6 @@ func newPlan(query analysis.Query) (plan, error) {
 		return p, fmt.Errorf("the time before the run's start %v is not from 0 to %v", query.Before, longest)
 	case query.LatencyLimit < 0:
 		return p, fmt.Errorf("the latency limit %v is negative", query.LatencyLimit)
-	case query.RoundLength < 0:
-		return p, fmt.Errorf("the length of a round %v is negative", query.RoundLength)
 	}
 	if known := query.After.Add(-max(overlap, overlapRounds*query.RoundLength)); p.from.Before(known) {
 		p.from, p.resumed = known, true

@@ -212,7 +212,7 @@ func (b *bed) start(name, path string, arguments ...string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the log of %s: %w", name, err)
 	}
-	started := &child{Cmd: exec.Command(path, arguments...), done: make(chan struct{})} //nolint:noctx // it is stopped with a signal of its own
+	started := &child{Cmd: exec.Command(path, arguments...), done: make(chan struct{})}
 	started.Stdout, started.Stderr = log, log
 	if err := errors.Join(started.Start(), log.Close()); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	appsv1apply "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1apply "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -134,6 +136,22 @@ func (b *bed) phases(ctx context.Context) (map[v1alpha1.Phase]int, error) {
 		counts[list.Items[i].Status.Phase]++
 	}
 	return counts, nil
+}
+
+// versions are those of all Canaries and Deployments: what is written has another.
+func (b *bed) versions(ctx context.Context) (map[types.UID]string, error) {
+	found := map[types.UID]string{}
+	canaries, deployments := &v1alpha1.CanaryList{}, &appsv1.DeploymentList{}
+	if err := errors.Join(b.client.List(ctx, canaries), b.client.List(ctx, deployments)); err != nil {
+		return nil, fmt.Errorf("list canaries and deployments: %w", err)
+	}
+	for i := range canaries.Items {
+		found[canaries.Items[i].UID] = canaries.Items[i].ResourceVersion
+	}
+	for i := range deployments.Items {
+		found[deployments.Items[i].UID] = deployments.Items[i].ResourceVersion
+	}
+	return found, nil
 }
 
 // awaitPhase waits until so many Canaries are in a phase.

@@ -233,7 +233,12 @@ func TestRunTakesAndGivesBackASlot(t *testing.T) {
 	decision := Plan(&w.canary, w.observe(), w.now)
 	require.Equal(t, v1alpha1.ReasonWaitingForBudget, decision.Standing.Reason)
 	require.Contains(t, decision.Standing.Message, "number 2 in the queue of RolloutPolicy all: 1 runs are under way (maxConcurrentRuns 1)")
-	require.NotContains(t, decision.Effects, TakeSlot{Policy: "all", Run: "app-1"})
+	for _, position := range []int32{2, 1} {
+		w.seen.Slots[0].Position = position
+		decision = Plan(&w.canary, w.observe(), w.now)
+		require.NotContains(t, decision.Effects, TakeSlot{Policy: "all", Run: "app-1"}, "number %d asks for no slot: none is free", position)
+		require.False(t, decision.Wake.IsZero(), "it looks again by itself")
+	}
 
 	w.seen.Slots[0].Position = 0
 	require.Contains(t, Plan(&w.canary, w.observe(), w.now).Effects, TakeSlot{Policy: "all", Run: "app-1"})
@@ -253,6 +258,17 @@ func TestRunTakesAndGivesBackASlot(t *testing.T) {
 		return released
 	})
 	require.Nil(t, w.canary.Status.Queue)
+}
+
+// A run that began before the policy came is counted, whether there is room for it or not.
+func TestRunFromBeforeThePolicyTakesASlot(t *testing.T) {
+	w := holdingAt(t, 50)
+	w.seen.Gate = judged(analysis.VerdictWait)
+	takes := TakeSlot{Policy: "all", Run: w.canary.Status.Run, Beyond: true}
+	w.seen.Slots = []Slot{{Policy: "all", Position: 1, Used: 1, Limit: "maxConcurrentRuns 1"}}
+	require.Contains(t, Plan(&w.canary, w.observe(), w.now).Effects, takes)
+	w.seen.Slots[0].Mine, w.seen.Slots[0].Held = true, true
+	require.NotContains(t, Plan(&w.canary, w.observe(), w.now).Effects, takes)
 }
 
 // A policy that cannot be read lets nothing rise, and says why; a bad canary is still taken back.
@@ -301,4 +317,25 @@ func TestEmergencyStop(t *testing.T) {
 	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseStable && w.still() })
 	require.Equal(t, "B", w.seen.serving().Template.Spec.Containers[0].Image)
 	require.Empty(t, w.violation)
+}
+
+// Going back to what was stable is what an emergency asks for.
+func TestEmergencyHoldsUpNoReturn(t *testing.T) {
+	w := newWorld(1)
+	w.until(t, func() bool { return w.canary.Status.Phase == v1alpha1.PhaseStable && w.still() })
+	w.seen.Gate = judged(analysis.VerdictPass)
+	promoted := func(name string) func() bool {
+		return func() bool {
+			run := w.seen.run(name)
+			return run != nil && run.Record.Outcome == v1alpha1.OutcomePromoted && w.canary.Status.Phase == v1alpha1.PhaseStable
+		}
+	}
+	w.push("B")
+	w.until(t, promoted("app-1"))
+	policy := v1alpha1.RolloutPolicy{ObjectMeta: metav1.ObjectMeta{Name: "all"}}
+	policy.Spec.EmergencyStop = &v1alpha1.EmergencyStop{Mode: v1alpha1.EmergencyFreeze, Reason: "payments are down"}
+	w.seen.Policies = []v1alpha1.RolloutPolicy{policy}
+	w.push("A")
+	w.until(t, promoted("app-2"))
+	require.Equal(t, v1alpha1.RunReturn, w.seen.run("app-2").Spec.Kind)
 }

@@ -29,7 +29,7 @@ func socketServer(t *testing.T, answer func(socket *websocket.Conn, r *http.Requ
 		if err != nil {
 			return
 		}
-		defer socket.CloseNow() //nolint:errcheck // The client judges.
+		defer socket.CloseNow() // The client judges.
 		for nth := 0; ; nth++ {
 			_, message, err := socket.Read(r.Context())
 			if err != nil || answer(socket, r, nth, string(message)) != nil {

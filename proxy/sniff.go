@@ -17,6 +17,9 @@ const (
 	detectTime = time.Second
 	// sniffLimit is how much of a first line is looked at.
 	sniffLimit = 8 << 10
+	// lastLook is for bytes that came in time while this process had no processor to read them: a read
+	// whose deadline has passed does not look.
+	lastLook = 10 * time.Millisecond
 	// recordHandshake is the first byte of a TLS connection.
 	recordHandshake = 0x16
 )
@@ -108,11 +111,16 @@ func sniff(conn net.Conn, wait time.Duration) (spoken, []byte, error) {
 	}
 	var first []byte
 	buffer := make([]byte, 1<<10)
-	for {
+	for looked := false; ; {
 		n, err := conn.Read(buffer)
 		first = append(first, buffer[:n]...)
 		verdict := classify(first)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && !looked:
+			looked = true
+			if err := conn.SetReadDeadline(time.Now().Add(lastLook)); err != nil {
+				return spokenNothing, nil, err
+			}
 		case errors.Is(err, os.ErrDeadlineExceeded) && len(first) == 0:
 			return spokenNothing, nil, conn.SetReadDeadline(time.Time{})
 		case errors.Is(err, os.ErrDeadlineExceeded), verdict == spokenUnclear && len(first) >= sniffLimit:

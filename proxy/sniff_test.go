@@ -118,6 +118,24 @@ func TestReadHello(t *testing.T) {
 	}
 }
 
+// TestSniffLooksOnceMore: what came in time is seen though the process comes to read it too late.
+func TestSniffLooksOnceMore(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Loopback.
+	require.NoError(t, err)
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String()) //nolint:noctx // As above.
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write([]byte("GET / HTTP/1.1\r\n"))
+	require.NoError(t, err)
+	server, err := listener.Accept()
+	require.NoError(t, err)
+	defer server.Close()
+	verdict, _, err := sniff(server, 0)
+	require.NoError(t, err)
+	require.Equal(t, spokenHTTP1, verdict)
+}
+
 func TestReadHelloOfNonsense(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()

@@ -120,10 +120,10 @@ func TestReadHello(t *testing.T) {
 
 // TestSniffLooksOnceMore: what came in time is seen though the process comes to read it too late.
 func TestSniffLooksOnceMore(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Loopback.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer listener.Close()
-	client, err := net.Dial("tcp", listener.Addr().String()) //nolint:noctx // As above.
+	client, err := net.Dial("tcp", listener.Addr().String())
 	require.NoError(t, err)
 	defer client.Close()
 	_, err = client.Write([]byte("GET / HTTP/1.1\r\n"))

@@ -104,18 +104,7 @@ func (p *linkPool) old(now time.Time) []*link {
 }
 
 // run sweeps until the context ends.
-func (p *linkPool) run(ctx context.Context) {
-	tick := time.NewTicker(sweepTime)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			p.sweep(now)
-		}
-	}
-}
+func (p *linkPool) run(ctx context.Context) { every(ctx, sweepTime, p.sweep) }
 
 // close closes all links, and those that are put back from now on.
 func (p *linkPool) close() {

@@ -191,16 +191,23 @@ func (p *Proxy) close() {
 
 // tidy forgets what is no longer used.
 func (p *Proxy) tidy(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
+	every(ctx, time.Minute, func(time.Time) {
+		p.config.dropUnused()
+		known := knownEndpoints(p.config.Snapshot())
+		p.balancer.forget(func(address string) bool { return known[address] })
+	})
+}
+
+// every does something again and again until the context ends.
+func every(ctx context.Context, pause time.Duration, do func(now time.Time)) {
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			p.config.dropUnused()
-			known := knownEndpoints(p.config.Snapshot())
-			p.balancer.forget(func(address string) bool { return known[address] })
+		case now := <-tick.C:
+			do(now)
 		}
 	}
 }

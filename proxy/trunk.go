@@ -188,18 +188,7 @@ func (p *trunkPool) all() []*trunk {
 }
 
 // run sweeps until the context ends.
-func (p *trunkPool) run(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			p.sweep(now)
-		}
-	}
-}
+func (p *trunkPool) run(ctx context.Context) { every(ctx, time.Second, p.sweep) }
 
 // close ends all trunks, and keeps none from now on.
 func (p *trunkPool) close() {

@@ -4,50 +4,27 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/sluice-mesh/sluice/e2e/benchreport"
 )
 
-// quietLoad is the load average over which a machine is busy with something else.
-const quietLoad = 1
-
-// machine is where it was measured.
+// machine is where it was measured, and with which versions of the others.
 type machine struct {
-	date, kernel, processor string
-	processors              int
-	load                    float64
-	versions                map[string]string
+	benchreport.Machine
+	versions map[string]string
 }
 
 func lookAtMachine(ctx context.Context) (machine, error) {
-	average, err := os.ReadFile("/proc/loadavg")
+	where, err := benchreport.LookAtMachine()
 	if err != nil {
-		return machine{}, fmt.Errorf("read the load: %w", err)
+		return machine{}, err
 	}
-	first, _, _ := strings.Cut(string(average), " ")
-	load, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return machine{}, fmt.Errorf("read the load: %w", err)
-	}
-	seen := machine{
-		date: time.Now().UTC().Format(time.DateOnly), processors: runtime.NumCPU(), load: load,
-		versions: map[string]string{},
-	}
-	if kernel, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		seen.kernel = strings.TrimSpace(string(kernel))
-	}
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		_, rest, _ := strings.Cut(string(text), "model name\t: ")
-		seen.processor, _, _ = strings.Cut(rest, "\n")
-	}
+	seen := machine{Machine: where, versions: map[string]string{}}
 	for name, words := range map[string][]string{"nginx": {"nginx", "-v"}, "haproxy": {"haproxy", "-v"}} {
 		output, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
 		if err != nil {
@@ -58,20 +35,9 @@ func lookAtMachine(ctx context.Context) (machine, error) {
 	return seen, nil
 }
 
-// result is one line of the machine-readable report, in the form that all benchmarks share.
-type result struct {
-	Case   string             `json:"case"`
-	Metric string             `json:"metric"`
-	Unit   string             `json:"unit"`
-	Ours   float64            `json:"ours"`
-	Others map[string]float64 `json:"others"`
-	Target string             `json:"target"`
-	Met    bool               `json:"met"`
-}
-
 type report struct {
 	machine machine
-	results []result
+	results []benchreport.Result
 }
 
 // metric is one way to look at samples.
@@ -115,8 +81,8 @@ func summarize(samples []sample, where machine) report {
 	return made
 }
 
-func (m metric) judge(name string, values map[string][]float64) result {
-	judged := result{Case: name, Metric: m.name, Unit: m.unit, Others: map[string]float64{}, Target: m.target, Met: true}
+func (m metric) judge(name string, values map[string][]float64) benchreport.Result {
+	judged := benchreport.Result{Case: name, Metric: m.name, Unit: m.unit, Others: map[string]float64{}, Target: m.target, Met: true}
 	for contender, list := range values {
 		if contender == "sluice" {
 			judged.Ours = median(list)
@@ -143,37 +109,20 @@ func median(values []float64) float64 {
 }
 
 func (r report) write(results, table string) error {
-	text, err := json.MarshalIndent(r.results, "", "  ")
-	if err != nil {
-		return err
-	}
-	for path, content := range map[string][]byte{results: append(text, '\n'), table: []byte(r.table())} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("make a directory for results: %w", err)
-		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return fmt.Errorf("write results: %w", err)
-		}
-	}
-	return nil
+	return benchreport.Write(r.results, results, r.table(), table)
 }
 
 func (r report) table() string {
 	var out strings.Builder
 	out.WriteString("# One HTTP/1.1 hop\n\nWritten by `make bench-proxy`. One plaintext hop, closed loop, 1 KB of content; medians of interleaved turns.\n\n")
-	fmt.Fprintf(&out, "%s; %d processors (%s), Linux %s; %s; %s.\n\n", r.machine.date, r.machine.processors,
-		r.machine.processor, r.machine.kernel, r.machine.versions["nginx"], r.machine.versions["haproxy"])
-	if r.machine.load > quietLoad {
-		fmt.Fprintf(&out, "**The machine was busy with something else (load average %.1f): these numbers compare nothing.**\n\n", r.machine.load)
+	fmt.Fprintf(&out, "%s; %s; %s.\n\n", r.machine.Machine, r.machine.versions["nginx"], r.machine.versions["haproxy"])
+	if r.machine.Busy() {
+		fmt.Fprintf(&out, "**The machine was busy with something else (load average %.1f): these numbers compare nothing.**\n\n", r.machine.Load)
 	}
 	out.WriteString("| case | metric | sluice | nginx | haproxy | direct | target | met |\n|---|---|---:|---:|---:|---:|---|---|\n")
 	for _, line := range r.results {
-		met := "-"
-		if line.Target != "" {
-			met = map[bool]string{true: "yes", false: "no"}[line.Met]
-		}
 		fmt.Fprintf(&out, "| %s | %s, %s | %s | %s | %s | %s | %s | %s |\n", line.Case, line.Metric, line.Unit,
-			number(line.Ours), number(line.Others["nginx"]), number(line.Others["haproxy"]), number(line.Others["direct"]), line.Target, met)
+			number(line.Ours), number(line.Others["nginx"]), number(line.Others["haproxy"]), number(line.Others["direct"]), line.Target, line.Verdict())
 	}
 	return out.String()
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluice-mesh/sluice/e2e/benchreport"
 )
 
 func TestParseWrk(t *testing.T) {
@@ -30,7 +32,7 @@ func TestSummarize(t *testing.T) {
 		{contender: "sluice", connections: 32, rate: 2, p99: 8, processor: 3},
 		{contender: "nginx", connections: 32, rate: 2, p99: 7}, {contender: "haproxy", connections: 32, rate: 1, p99: 9},
 	}
-	made := summarize(samples, machine{date: "2026-11-22", load: 5, versions: map[string]string{}})
+	made := summarize(samples, machine{Machine: benchreport.Machine{Date: "2026-11-22", Load: 5}, versions: map[string]string{}})
 	require.Len(t, made.results, 4)
 	requests, p99 := made.results[0], made.results[1]
 	require.InDelta(t, 2, requests.Ours, 0, "the median")
@@ -38,7 +40,7 @@ func TestSummarize(t *testing.T) {
 	require.InDelta(t, 8, p99.Ours, 0)
 	require.False(t, p99.Met)
 	require.Contains(t, made.table(), "busy")
-	made.machine.load = 0.2
+	made.machine.Load = 0.2
 	require.NotContains(t, made.table(), "busy")
 }
 

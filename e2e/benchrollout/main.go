@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/sluice-mesh/sluice/e2e/benchreport"
 )
 
 // plan is what is measured.
@@ -49,7 +51,7 @@ func run(ctx context.Context, arguments []string) (failed error) {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	where, err := lookAtMachine()
+	where, err := benchreport.LookAtMachine()
 	if err != nil {
 		return err
 	}
@@ -70,9 +72,9 @@ func run(ctx context.Context, arguments []string) (failed error) {
 }
 
 // measureAll goes through the phases of the benchmark.
-func (b *bed) measureAll(ctx context.Context) ([]result, error) {
-	var all []result
-	for _, phase := range []func(context.Context) ([]result, error){b.adopt, b.startAgain, b.rest, b.release, b.runOn, b.reactAll} {
+func (b *bed) measureAll(ctx context.Context) ([]benchreport.Result, error) {
+	var all []benchreport.Result
+	for _, phase := range []func(context.Context) ([]benchreport.Result, error){b.adopt, b.startAgain, b.rest, b.release, b.runOn, b.reactAll} {
 		results, err := phase(ctx)
 		if err != nil {
 			return nil, err

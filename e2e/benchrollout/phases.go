@@ -12,10 +12,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
+	"github.com/sluice-mesh/sluice/e2e/benchreport"
 )
 
 // adopt starts the controller beside Canaries that it has never seen.
-func (b *bed) adopt(ctx context.Context) ([]result, error) {
+func (b *bed) adopt(ctx context.Context) ([]benchreport.Result, error) {
 	began := time.Now()
 	if err := b.startController(ctx); err != nil {
 		return nil, err
@@ -23,7 +24,7 @@ func (b *bed) adopt(ctx context.Context) ([]result, error) {
 	if err := b.awaitPhase(ctx, v1alpha1.PhaseStable, len(b.workloads)); err != nil {
 		return nil, err
 	}
-	return []result{{Case: b.name("new"), Metric: "until all are Stable", Unit: "s", Ours: time.Since(began).Seconds()}}, nil
+	return []benchreport.Result{{Case: b.name("new"), Metric: "until all are Stable", Unit: "s", Ours: time.Since(began).Seconds()}}, nil
 }
 
 func (b *bed) name(state string) string {
@@ -32,7 +33,7 @@ func (b *bed) name(state string) string {
 
 // startAgain starts the controller anew beside Canaries at rest: it has to look at each, and has
 // nothing to say.
-func (b *bed) startAgain(ctx context.Context) ([]result, error) {
+func (b *bed) startAgain(ctx context.Context) ([]benchreport.Result, error) {
 	if err := b.quiet(ctx); err != nil {
 		return nil, err
 	}
@@ -65,11 +66,11 @@ func (b *bed) startAgain(ctx context.Context) ([]result, error) {
 		}
 	}
 	name := b.name("controller started again")
-	return []result{
+	return []benchreport.Result{
 		{Case: name, Metric: "until nothing is left to look at", Unit: "s", Ours: last.at.Sub(began).Seconds()},
 		{Case: name, Metric: "API reads for each Canary", Unit: "1", Ours: last.requests[http.MethodGet] / float64(len(b.workloads))},
 		// The start itself writes, too: the lease, its event, the key of the records.
-		atMost(0, result{Case: name, Metric: "Canaries and Deployments written", Unit: "1", Ours: written}),
+		atMost(0, benchreport.Result{Case: name, Metric: "Canaries and Deployments written", Unit: "1", Ours: written}),
 		{Case: name, Metric: "processor", Unit: "s", Ours: last.processor.Seconds()},
 	}, nil
 }
@@ -92,18 +93,18 @@ func (b *bed) quiet(ctx context.Context) error {
 }
 
 // rest measures Canaries about which nothing changes.
-func (b *bed) rest(ctx context.Context) ([]result, error) {
+func (b *bed) rest(ctx context.Context) ([]benchreport.Result, error) {
 	before, after, err := b.during(ctx)
 	if err != nil {
 		return nil, err
 	}
 	name, minutes := b.name("at rest"), after.at.Sub(before.at).Minutes()
-	return []result{
+	return []benchreport.Result{
 		{Case: name, Metric: "API reads", Unit: "1/min", Ours: (after.requests[http.MethodGet] - before.requests[http.MethodGet]) / minutes},
-		atMost(0, result{Case: name, Metric: "API writes", Unit: "1/min", Ours: (after.writes() - before.writes()) / minutes}),
+		atMost(0, benchreport.Result{Case: name, Metric: "API writes", Unit: "1/min", Ours: (after.writes() - before.writes()) / minutes}),
 		{Case: name, Metric: "of the lease", Unit: "1/min", Ours: (after.requests[http.MethodPut] - before.requests[http.MethodPut]) / minutes},
-		atMost(1, result{Case: name, Metric: "processor", Unit: "% of a core", Ours: busy(before, after)}),
-		atMost(150, result{Case: name, Metric: "resident memory", Unit: "MB", Ours: after.resident / 1e6}),
+		atMost(1, benchreport.Result{Case: name, Metric: "processor", Unit: "% of a core", Ours: busy(before, after)}),
+		atMost(150, benchreport.Result{Case: name, Metric: "resident memory", Unit: "MB", Ours: after.resident / 1e6}),
 	}, nil
 }
 
@@ -132,7 +133,7 @@ func busy(before, after reading) float64 {
 }
 
 // release lets Git change the template of all that are to run.
-func (b *bed) release(ctx context.Context) ([]result, error) {
+func (b *bed) release(ctx context.Context) ([]benchreport.Result, error) {
 	began := time.Now()
 	if err := b.eachOf(ctx, b.inRun(), func(ctx context.Context, key client.ObjectKey) error { return b.git(ctx, key, newImage) }); err != nil {
 		return nil, err
@@ -140,11 +141,11 @@ func (b *bed) release(ctx context.Context) ([]result, error) {
 	if err := b.awaitPhase(ctx, v1alpha1.PhaseHolding, b.running); err != nil {
 		return nil, err
 	}
-	return []result{{Case: fmt.Sprintf("%d runs begin at once", b.running), Metric: "until all have weight in force", Unit: "s", Ours: time.Since(began).Seconds()}}, nil
+	return []benchreport.Result{{Case: fmt.Sprintf("%d runs begin at once", b.running), Metric: "until all have weight in force", Unit: "s", Ours: time.Since(began).Seconds()}}, nil
 }
 
 // runOn measures runs whose gates are looked at.
-func (b *bed) runOn(ctx context.Context) ([]result, error) {
+func (b *bed) runOn(ctx context.Context) ([]benchreport.Result, error) {
 	before, after, err := b.during(ctx)
 	if err != nil {
 		return nil, err
@@ -158,11 +159,11 @@ func (b *bed) runOn(ctx context.Context) ([]result, error) {
 	}
 	name, length := fmt.Sprintf("%d running beside %d at rest", b.running, b.idle), after.at.Sub(before.at)
 	looks := after.reconciles.count - before.reconciles.count
-	return []result{
+	return []benchreport.Result{
 		{Case: name, Metric: "looks", Unit: "1/min", Ours: looks / length.Minutes()},
 		{Case: name, Metric: "API reads", Unit: "1/min", Ours: (after.requests[http.MethodGet] - before.requests[http.MethodGet]) / length.Minutes()},
 		{Case: name, Metric: "API writes", Unit: "1/min", Ours: (after.writes() - before.writes()) / length.Minutes()},
-		atMost(10, result{Case: name, Metric: "Prometheus queries", Unit: "1/interval", Ours: (after.queries - before.queries) * b.interval.Seconds() / length.Seconds()}),
+		atMost(10, benchreport.Result{Case: name, Metric: "Prometheus queries", Unit: "1/interval", Ours: (after.queries - before.queries) * b.interval.Seconds() / length.Seconds()}),
 		{Case: name, Metric: "processor", Unit: "% of a core", Ours: busy(before, after)},
 		{Case: name, Metric: "resident memory", Unit: "MB", Ours: after.resident / 1e6},
 		{Case: name, Metric: "resident memory, peak", Unit: "MB", Ours: after.peak / 1e6},

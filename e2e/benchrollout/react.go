@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/e2e/benchreport"
 )
 
 // reaction is a reason to take traffic back.
@@ -21,9 +23,9 @@ type reaction struct {
 }
 
 // reactAll times each reaction, one workload after the other, while all others go on.
-func (b *bed) reactAll(ctx context.Context) ([]result, error) {
+func (b *bed) reactAll(ctx context.Context) ([]benchreport.Result, error) {
 	left := b.inRun()
-	var all []result
+	var all []benchreport.Result
 	for _, r := range []reaction{
 		{name: "sluice abort", give: b.abort},
 		{name: "first bad response (half of 50/s)", give: b.spoil, target: b.scrape + 1500*time.Millisecond},
@@ -42,13 +44,13 @@ func (b *bed) reactAll(ctx context.Context) ([]result, error) {
 		}
 		left = left[b.repeats:]
 		name := fmt.Sprintf("%s, %d times", r.name, b.repeats)
-		slow := result{Case: name, Metric: "to acknowledged weight 0, p95", Unit: "ms", Ours: milliseconds(ranked(took, .95))}
+		slow := benchreport.Result{Case: name, Metric: "to acknowledged weight 0, p95", Unit: "ms", Ours: milliseconds(ranked(took, .95))}
 		if r.target > 0 {
 			slow = atMost(milliseconds(r.target), slow)
 		}
 		all = append(all,
-			result{Case: name, Metric: "to acknowledged weight 0, p50", Unit: "ms", Ours: milliseconds(ranked(took, .5))}, slow,
-			result{Case: name, Metric: "to acknowledged weight 0, max", Unit: "ms", Ours: milliseconds(ranked(took, 1))})
+			benchreport.Result{Case: name, Metric: "to acknowledged weight 0, p50", Unit: "ms", Ours: milliseconds(ranked(took, .5))}, slow,
+			benchreport.Result{Case: name, Metric: "to acknowledged weight 0, max", Unit: "ms", Ours: milliseconds(ranked(took, 1))})
 	}
 	return all, nil
 }

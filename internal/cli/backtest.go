@@ -103,14 +103,9 @@ func (o *backtestOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	if err := o.target(tried); err != nil {
 		return err
 	}
-	reading, err := o.prometheus.options(ctx)
+	source, err := o.prometheus.open(ctx, o.timeout, backtestBytes)
 	if err != nil {
 		return err
-	}
-	reading.Timeout, reading.MaximumBytes = o.timeout, backtestBytes
-	source, err := prometheus.New(reading)
-	if err != nil {
-		return fmt.Errorf("--prometheus-address: %w", err)
 	}
 	defer source.Close()
 	report, err := backtest.Run(ctx, options, func(ctx context.Context, from, to time.Time) (backtest.Recording, error) {

@@ -88,13 +88,9 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if o.hold != "policy" && o.hold != "webhook" {
 		return fmt.Errorf("--hold %s: write policy or webhook", o.hold)
 	}
-	reading, err := o.prometheus.options(ctx)
+	source, err := o.prometheus.open(ctx, 0, 0)
 	if err != nil {
 		return err
-	}
-	source, err := prometheus.New(reading)
-	if err != nil {
-		return fmt.Errorf("--prometheus-address: %w", err)
 	}
 	defer source.Close()
 	rules, err := o.rules()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -44,6 +45,20 @@ func (o *prometheusOptions) options(ctx context.Context) (prometheus.Options, er
 		return options, fmt.Errorf("access to Prometheus by the flags --prometheus-*: %w", err)
 	}
 	return options, nil
+}
+
+// open makes the source. Limits that are 0 are the source's own.
+func (o *prometheusOptions) open(ctx context.Context, timeout time.Duration, maximumBytes int64) (*prometheus.Source, error) {
+	options, err := o.options(ctx)
+	if err != nil {
+		return nil, err
+	}
+	options.Timeout, options.MaximumBytes = timeout, maximumBytes
+	source, err := prometheus.New(options)
+	if err != nil {
+		return nil, fmt.Errorf("--prometheus-address: %w", err)
+	}
+	return source, nil
 }
 
 // access is what the files hold now.

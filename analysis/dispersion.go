@@ -10,9 +10,15 @@ import (
 // Dispersion measures how much more the bad requests of stable's pods differ from each other, within
 // rounds, than chance explains: clusters of errors, a pod on a bad node. What moves all pods alike
 // cancels out. It is Pearson's chi-squared over its degrees of freedom.
+//
+// The round in which they differed most is left out: one pod that was killed says nothing about how
+// pods usually differ, and would make all evidence weak for as long as it is remembered.
 type Dispersion struct {
 	ChiSquared float64 `json:"chiSquared,omitempty"`
 	Freedom    float64 `json:"freedom,omitempty"`
+	// MostChiSquared and MostFreedom are that round's.
+	MostChiSquared float64 `json:"mostChiSquared,omitempty"`
+	MostFreedom    float64 `json:"mostFreedom,omitempty"`
 }
 
 // dispersionMemory is the time after which a round counts for 1/e.
@@ -23,6 +29,8 @@ func (d *Dispersion) add(length time.Duration, bad, all []float64) {
 	fade := math.Exp(-length.Seconds() / dispersionMemory.Seconds())
 	d.ChiSquared *= fade
 	d.Freedom *= fade
+	d.MostChiSquared *= fade
+	d.MostFreedom *= fade
 	var sumBad, sumAll, pods float64
 	for i := range all {
 		if all[i] > 0 {
@@ -43,8 +51,12 @@ func (d *Dispersion) add(length time.Duration, bad, all []float64) {
 		}
 	}
 	// Given the totals its expectation is (pods-1) n/(n-1).
-	d.ChiSquared += chi * (sumAll - 1) / sumAll
-	d.Freedom += pods - 1
+	chi, freedom := chi*(sumAll-1)/sumAll, pods-1
+	if chi > d.MostChiSquared {
+		chi, freedom, d.MostChiSquared, d.MostFreedom = d.MostChiSquared, d.MostFreedom, chi, freedom
+	}
+	d.ChiSquared += chi
+	d.Freedom += freedom
 }
 
 // factor divides log evidence: 1 unless more dispersion than chance is certain.

@@ -496,6 +496,28 @@ func TestDispersion(t *testing.T) {
 	require.InDelta(t, 1, (&Dispersion{}).factor(), 0)
 }
 
+// One pod of stable that was killed before the run is no reason to wait for more than usual.
+func TestOneIncidentIsNoDispersion(t *testing.T) {
+	for _, killed := range []uint64{0, 50} {
+		gate, err := Begin(Defaults(), start)
+		require.NoError(t, err)
+		for i := -30; i < 0; i++ {
+			pods := []Counts{{Requests: 60}, {Requests: 60}}
+			if i == -10 {
+				pods[0].Errors = killed
+			}
+			gate.Add(Round{End: start.Add(time.Duration(i) * time.Second), Stable: Counts{Requests: 120, Errors: killed}, StablePods: pods})
+		}
+		gate.Enter(Step{StartedAt: start, Weight: 50, NextWeight: 100, Hold: 3 * time.Second})
+		for _, round := range every(time.Second, steady(60, Counts{Requests: 30}, Counts{Requests: 30})) {
+			round.StablePods = []Counts{{Requests: 15}, {Requests: 15}}
+			gate.Add(round)
+		}
+		judgement := gate.Judge(gate.state.End)
+		require.Equal(t, VerdictPass, judgement.Verdict, "%d failed: %s", killed, judgement.Reason)
+	}
+}
+
 func TestConfigProblems(t *testing.T) {
 	inverted, low := 1.0, 2.0
 	cases := map[string]func(*Config){

@@ -54,7 +54,7 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	query := gate.Query(analysis.Query{
 		Namespace: s.canary.Namespace, Workload: run.Spec.TargetRef.Name,
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
-		Since: since, Now: now, Before: rehearsal, LatencyLimit: config.Objectives.LatencyLimit,
+		Since: since, Now: now, Before: rehearsed(s.canary), LatencyLimit: config.Objectives.LatencyLimit,
 		Custom: customQueries(s.canary.Spec.Gate.Metrics),
 	})
 	rounds, err := source.Rounds(ctx, query)
@@ -81,6 +81,15 @@ func evidenceSince(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun) time.Time {
 		return since.Time
 	}
 	return run.CreationTimestamp.Time
+}
+
+// rehearsed is how long before the evidence begins stable is read as well. Where it begins anew, stable's
+// pods were ended and begun before, which says nothing about how they usually differ.
+func rehearsed(canary *v1alpha1.Canary) time.Duration {
+	if canary.Status.EvidenceSince != nil {
+		return 0
+	}
+	return rehearsal
 }
 
 // gateIsDue: a step is held, or the canary keeps the weight that it has while pods or proxies are waited

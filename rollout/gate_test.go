@@ -70,6 +70,7 @@ func TestEvidenceBeginsAnewAfterZeroReplicas(t *testing.T) {
 	run := w.seen.Runs[0]
 	require.Equal(t, run.CreationTimestamp.Time, evidenceSince(&w.canary, &run))
 	require.NotEmpty(t, stepsOf(&w.canary, &run, analysis.Step{}))
+	require.Equal(t, rehearsal, rehearsed(&w.canary))
 
 	w.seen.Target.Replicas = 0
 	w.until(t, func() bool { return w.canary.Status.EvidenceSince != nil })
@@ -79,4 +80,5 @@ func TestEvidenceBeginsAnewAfterZeroReplicas(t *testing.T) {
 	run = w.seen.Runs[0]
 	require.False(t, evidenceSince(&w.canary, &run).Before(stopped))
 	require.Len(t, stepsOf(&w.canary, &run, analysis.Step{}), 1, "steps before that are not judged again")
+	require.Zero(t, rehearsed(&w.canary), "how stable's pods ended says nothing about how they differ")
 }

@@ -40,7 +40,9 @@ func TestRollbackOnErrors(t *testing.T) {
 // TestRollbackOnLatency: a version that answers right but too late is taken back as well.
 func TestRollbackOnLatency(t *testing.T) {
 	t.Parallel()
-	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: bold()})
+	canary := bold()
+	canary.P99 = 500 * time.Millisecond
+	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: canary})
 	f.load(100)
 
 	f.release("v2", sampleapp.Slow(20, 1500*time.Millisecond)...)

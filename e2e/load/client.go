@@ -109,7 +109,7 @@ func isNoPercentage(n int) bool { return n < 0 || n > 100 }
 // Counts is what was seen so far.
 func (c *Client) Counts() Counts { return c.recorder.snapshot() }
 
-// Reset starts counting from nothing. Requests under way are counted when they finish.
+// Reset starts counting from nothing. Requests that are under way do not count.
 func (c *Client) Reset() { c.recorder.reset(time.Now()) }
 
 // WaitForTarget returns when the target has answered once; nothing of it is counted. A client that

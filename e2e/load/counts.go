@@ -116,11 +116,15 @@ func (r *recorder) begin() {
 	r.mu.Unlock()
 }
 
-func (r *recorder) finish(res result, now time.Time) {
+// finish counts a result. What began before the last reset belongs to what was forgotten.
+func (r *recorder) finish(res result, began time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inFlight--
 	c := &r.counts
+	if began.Before(c.Since) {
+		return
+	}
 	c.Requests++
 	r.worstLag = max(r.worstLag, res.lag)
 
@@ -147,7 +151,7 @@ func (r *recorder) finish(res result, now time.Time) {
 		}
 		version.Failures[res.class]++
 		if len(c.Samples) < maxSamples {
-			c.Samples = append(c.Samples, Sample{Time: now, Class: res.class, Method: res.method, Fresh: res.fresh, Detail: res.detail})
+			c.Samples = append(c.Samples, Sample{Time: began, Class: res.class, Method: res.method, Fresh: res.fresh, Detail: res.detail})
 		}
 	}
 	c.Versions[name] = version

@@ -204,6 +204,13 @@ func TestWaitForTargetCountsNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, client.WaitForTarget(t.Context()))
 	require.Zero(t, client.Counts().Requests)
+
+	began := time.Now()
+	client.recorder.begin()
+	client.Reset()
+	client.recorder.finish(result{class: ClassTimeout}, began)
+	require.Zero(t, client.Counts().Requests, "it began before")
+	require.Zero(t, client.Counts().InFlight)
 }
 
 func TestHandler(t *testing.T) {
@@ -295,9 +302,9 @@ func TestMergeAndSub(t *testing.T) {
 	one, two := newRecorder(at), newRecorder(at.Add(time.Second))
 	for _, r := range []*recorder{one, two} {
 		r.begin()
-		r.finish(result{version: "v1", pod: "a", took: time.Millisecond}, at)
+		r.finish(result{version: "v1", pod: "a", took: time.Millisecond}, at.Add(time.Second))
 		r.begin()
-		r.finish(result{version: "v2", class: ClassStatus, took: time.Second}, at)
+		r.finish(result{version: "v2", class: ClassStatus, took: time.Second}, at.Add(time.Second))
 	}
 	both := Merge(one.snapshot(), two.snapshot())
 	require.EqualValues(t, 4, both.Requests)

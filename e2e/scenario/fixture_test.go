@@ -156,9 +156,13 @@ func (f *fixture) forget() {
 	}, time.Minute, 300*time.Millisecond, "all clients are answered again")
 }
 
-// expectVersion: from now on this version answers, and no other.
+// longestAnswer is how long an answer takes at most that is sent piece by piece.
+const longestAnswer = 3 * time.Second
+
+// expectVersion: what is asked from now on this version answers, and no other.
 func (f *fixture) expectVersion(version string) {
 	f.t.Helper()
+	f.linger(longestAnswer)
 	before := f.counts()
 	require.Eventually(f.t, func() bool { return f.counts().OK >= before.OK+50 }, time.Minute, 200*time.Millisecond)
 	for name, now := range f.counts().Versions {

@@ -155,6 +155,7 @@ func (x *exchange) linkTo(to *hop) (*link, error) {
 		if l := upstreams.pool.take(linkKey{to.address, to.identity}, time.Now()); l != nil {
 			return l, nil
 		}
+		return upstreams.obtain(x.context, *to)
 	}
 	return upstreams.open(x.context, to)
 }

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -26,12 +27,16 @@ func (k linkKey) idle() time.Duration {
 // linkPool holds the links that are not in use. The one that was used last is used first, so that
 // those which are too many grow old.
 type linkPool struct {
-	mutex  sync.Mutex
-	links  map[linkKey][]*link
-	closed bool
+	mutex sync.Mutex
+	links map[linkKey][]*link
+	// waiting are those who take the next link that is put back, longest first.
+	waiting map[linkKey][]chan *link
+	closed  bool
 }
 
-func newLinkPool() *linkPool { return &linkPool{links: map[linkKey][]*link{}} }
+func newLinkPool() *linkPool {
+	return &linkPool{links: map[linkKey][]*link{}, waiting: map[linkKey][]chan *link{}}
+}
 
 // take returns a link that was used before and is alive, or nil.
 func (p *linkPool) take(key linkKey, now time.Time) *link {
@@ -70,11 +75,54 @@ func (p *linkPool) put(l *link, now time.Time) {
 func (p *linkPool) push(l *link) bool {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	if p.closed || len(p.links[l.key]) >= idlePerEndpoint {
+	if p.closed {
+		return false
+	}
+	if queue := p.waiting[l.key]; len(queue) > 0 {
+		p.setWaiting(l.key, queue[1:])
+		queue[0] <- l
+		return true
+	}
+	if len(p.links[l.key]) >= idlePerEndpoint {
 		return false
 	}
 	p.links[l.key] = append(p.links[l.key], l)
 	return true
+}
+
+// await has the next link that is put back sent to a channel, which holds one.
+func (p *linkPool) await(key linkKey) chan *link {
+	freed := make(chan *link, 1)
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.setWaiting(key, append(p.waiting[key], freed))
+	return freed
+}
+
+// stopAwaiting puts back what has come meanwhile.
+func (p *linkPool) stopAwaiting(key linkKey, freed chan *link) {
+	p.mutex.Lock()
+	queue := p.waiting[key]
+	if i := slices.Index(queue, freed); i >= 0 {
+		p.setWaiting(key, slices.Delete(queue, i, i+1))
+	}
+	p.mutex.Unlock()
+	select {
+	case l := <-freed:
+		if !p.push(l) {
+			l.close()
+		}
+	default:
+	}
+}
+
+// setWaiting is called with the mutex held.
+func (p *linkPool) setWaiting(key linkKey, queue []chan *link) {
+	if len(queue) == 0 {
+		delete(p.waiting, key)
+	} else {
+		p.waiting[key] = queue
+	}
 }
 
 // sweep closes what has not been used for too long, and returns the rest.

@@ -18,8 +18,15 @@ import (
 	"github.com/sluice-mesh/sluice/mesh/identity"
 )
 
-// handshakeTime bounds a TLS handshake. It is longer than a connect, as it waits for two processors.
-const handshakeTime = 3 * time.Second
+const (
+	// handshakeTime bounds the client's side of a TLS handshake. It is longer than a connect, as it waits
+	// for two processors.
+	handshakeTime = 3 * time.Second
+	// acceptTime bounds the server's side. The client's ends first, and sends a request at once: a server
+	// that gave up on its handshake at that moment would reset a connection on which a request is
+	// under way that must not be sent twice.
+	acceptTime = 10 * time.Second
+)
 
 var errNoMeshProtocol = errors.New("the peer does not speak the mesh's protocol")
 
@@ -33,7 +40,7 @@ func (p *Proxy) meshServerConfig() *tls.Config {
 // acceptMesh makes the server's side of the handshake and returns who the client is and what it
 // speaks.
 func acceptMesh(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.Conn, client, protocol string, _ error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(ctx, acceptTime)
 	defer cancel()
 	secured := tls.Server(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {

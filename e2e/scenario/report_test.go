@@ -7,6 +7,7 @@ package scenario
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,7 +25,7 @@ func keep() bool { return os.Getenv("SLUICE_KEEP_CLUSTER") != "" }
 // report writes what a person asks for first when a scenario has failed.
 func (f *fixture) report(ctx context.Context) {
 	directory := filepath.Join(f.results, f.namespace)
-	if err := os.MkdirAll(directory, 0o755); err != nil {
+	if err := errors.Join(os.RemoveAll(directory), os.MkdirAll(directory, 0o755)); err != nil {
 		f.t.Logf("report: %v", err)
 		return
 	}
@@ -60,7 +61,7 @@ func (f *fixture) report(ctx context.Context) {
 	f.logs(ctx, f.namespace, write)
 }
 
-// logs writes the logs of all containers of a namespace.
+// logs writes the logs of all containers of a namespace, and what its proxies have counted.
 func (f *fixture) logs(ctx context.Context, namespace string, write func(string, []byte, error)) {
 	var pods corev1.PodList
 	if err := f.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
@@ -72,6 +73,10 @@ func (f *fixture) logs(ctx context.Context, namespace string, write func(string,
 		for _, container := range containers {
 			log, err := f.Kube.CoreV1().Pods(namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container.Name}).DoRaw(ctx)
 			write(pod.Name+"."+container.Name+".log", log, err)
+			if container.Name == "sluice-proxy" {
+				counted, err := f.Kube.CoreV1().Pods(namespace).ProxyGet("http", pod.Name, "4191", "metrics", nil).DoRaw(ctx)
+				write(pod.Name+".metrics", counted, err)
+			}
 		}
 	}
 }

@@ -62,6 +62,9 @@ type Clock struct {
 	After func(time.Duration) <-chan time.Time
 }
 
+// SystemClock is the machine's.
+func SystemClock() Clock { return Clock{Now: time.Now, After: time.After} }
+
 // NewFeed makes a Feed, which reads once it is started. Wake is called from its goroutine and must not block.
 func NewFeed(source *Source, clock Clock, wake func(namespace, workload string)) *Feed {
 	return &Feed{source: source, clock: clock, wake: wake, watched: map[watchedKey]*watched{}}

@@ -177,6 +177,20 @@ type Gate struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +optional
 	Metrics []GateMetric `json:"metrics,omitempty"`
+	// prometheus is where the counters are read; the controller's own server when it is left out.
+	// +optional
+	Prometheus *PrometheusReference `json:"prometheus,omitempty"`
+}
+
+// PrometheusReference names a server of metrics. It holds no credentials: those of an address are the
+// operator's, as is the list of the addresses that may be named.
+type PrometheusReference struct {
+	// address is the base URL, such as https://mimir.example.com/prometheus, exactly as the operator
+	// has allowed it.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^https?://[^/?#@\s]+(/[^?#\s]*)?$`
+	// +required
+	Address string `json:"address"`
 }
 
 // LatencyObjective bounds response times.

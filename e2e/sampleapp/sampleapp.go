@@ -53,6 +53,7 @@ type Canary struct {
 	SuccessRate string
 	P99         time.Duration // 500ms when 0
 	Drain       time.Duration // the API's default when 0
+	Prometheus  string        // address of the metrics; the controller's when empty
 }
 
 // Step of a Canary.

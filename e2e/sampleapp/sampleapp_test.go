@@ -49,7 +49,7 @@ func TestFilesSmallest(t *testing.T) {
 func TestFilesEverything(t *testing.T) {
 	built := build(t, App{
 		Namespace: "shop", Version: "v3", Arguments: append(Slow(50, 2*time.Second), Faulty(20)), Replicas: 3,
-		Canary:     &Canary{Steps: []Step{{25, 5 * time.Second}, {100, time.Minute}}, SuccessRate: `"99.9"`, Drain: 10 * time.Second},
+		Canary:     &Canary{Steps: []Step{{25, 5 * time.Second}, {100, time.Minute}}, SuccessRate: `"99.9"`, Drain: 10 * time.Second, Prometheus: "http://metrics:9090"},
 		Autoscale:  &Autoscale{Max: 6, Utilization: 50},
 		Disruption: &Disruption{MaxUnavailable: 1},
 	})
@@ -64,6 +64,7 @@ func TestFilesEverything(t *testing.T) {
 	require.Equal(t, 500*time.Millisecond, canary.Spec.Gate.Latency.P99.Duration)
 	require.Equal(t, time.Minute, canary.Spec.Steps[1].Hold.Duration)
 	require.Equal(t, 10*time.Second, canary.Spec.Drain.Duration)
+	require.Equal(t, "http://metrics:9090", canary.Spec.Gate.Prometheus.Address)
 }
 
 func TestFilesWithAStrategy(t *testing.T) {

@@ -61,7 +61,9 @@ func runAll(m *testing.M) int {
 }
 
 func play(ctx context.Context, m *testing.M) (code int, err error) {
-	s, err := stage.Up(ctx, stage.Options{Progress: os.Stderr, Flux: true, Set: []string{"analysis.interval=1s"}})
+	s, err := stage.Up(ctx, stage.Options{Progress: os.Stderr, Flux: true, Set: []string{
+		"analysis.interval=1s", "prometheus.allowed[0].address=" + passageAddress,
+	}})
 	if err != nil {
 		return 1, err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
-	"github.com/sluice-mesh/sluice/e2e/monitoring"
 	"github.com/sluice-mesh/sluice/e2e/sampleapp"
 	"github.com/sluice-mesh/sluice/e2e/timeline"
 )
@@ -21,17 +20,20 @@ import (
 // TestMetricsAway: while Prometheus is away nothing is taken back, however bad it is, and nothing
 // goes on, however good it is; the Canary says why. Once Prometheus is back, so are its verdicts.
 func TestMetricsAway(t *testing.T) {
+	t.Parallel()
 	begin := func(namespace string) *fixture {
 		f := start(t, namespace, sampleapp.App{
-			Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(4*time.Second, 50, 100), Drain: 10 * time.Second},
+			Replicas: 2,
+			Canary:   &sampleapp.Canary{Steps: steps(4*time.Second, 50, 100), Drain: 10 * time.Second, Prometheus: passageAddress},
 		})
 		f.load(60)
 		return f
 	}
-	bad, good := begin("metrics-away-bad"), begin("metrics-away-good")
+	bad, good := begin(passageNamespace), begin("metrics-away-good")
+	prometheus := bad.openPassage()
 	good.release("v2")
 	good.await("a weight is in force", underWay(""))
-	bad.scale(monitoring.Namespace, monitoring.Name, 0)
+	prometheus.close()
 	bad.release("v2", sampleapp.Faulty(20))
 	badRun, goodRun := bad.awaitIgnorance(), good.awaitIgnorance()
 	require.EqualValues(t, 50, badRun.state.Canary.Status.Weight, "the first step")
@@ -39,7 +41,7 @@ func TestMetricsAway(t *testing.T) {
 	bad.expectStillHeld(badRun)
 	good.expectStillHeld(goodRun)
 
-	bad.scale(monitoring.Namespace, monitoring.Name, 1)
+	prometheus.open(t)
 	r := bad.awaitRun("")
 	require.Equal(t, badRun.name, r.name)
 	bad.expectRolledBack(r)

@@ -105,7 +105,7 @@ func (o *backtestOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	}
 	source, err := o.prometheus.open(ctx, o.timeout, backtestBytes)
 	if err != nil {
-		return err
+		return fmt.Errorf("flags --prometheus-*: %w", err)
 	}
 	defer source.Close()
 	report, err := backtest.Run(ctx, options, func(ctx context.Context, from, to time.Time) (backtest.Recording, error) {

@@ -194,7 +194,7 @@ func TestBacktestRefuses(t *testing.T) {
 		"share":         {append(shop, "--defect=slow=200"), "slow=200: write a percentage above 0 and at most 100, such as slow=5"},
 		"steps":         {append(shop, "--steps=5:1m"), "--steps 5:1m: the last step must have weight 100"},
 		"long holds":    {append(shop, "--steps=5:20h,100:20h", "--since=100h"), "--steps: a release may take 40h5m0s, at most 24h0m0s are read for one; write shorter holds"},
-		"address":       {append(shop, "--prometheus-address=prometheus:9090"), "--prometheus-address: the Prometheus address"},
+		"address":       {append(shop, "--prometheus-address=prometheus:9090"), "flags --prometheus-*: the Prometheus address"},
 		"nobody there":  {append(shop, "--prometheus-address=http://127.0.0.1:1"), "count the pods of shop/checkout: prometheus unavailable"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,9 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/sluice-mesh/sluice/analysis"
-	"github.com/sluice-mesh/sluice/analysis/prometheus"
-	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/rollout"
@@ -44,6 +41,7 @@ const (
 type controllerOptions struct {
 	managerOptions
 	prometheus       prometheusOptions
+	allowed          []string
 	interval         time.Duration
 	hold             string
 	allowedAddresses []string
@@ -62,6 +60,7 @@ func newController() *cobra.Command {
 	flags := command.Flags()
 	options.bind(flags)
 	options.prometheus.bind(flags, "http://prometheus.monitoring.svc:9090")
+	flags.StringArrayVar(&options.allowed, "prometheus-allow", nil, "address that a Canary may name in spec.gate.prometheus, as JSON: address and, if it wants them, credentials (a directory), headers, tokenURL and tokenScopes; may be repeated")
 	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is looked at, beside whenever its metrics have changed")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
 	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks and Notifiers may call although they are loopback, link-local or the API server's")
@@ -88,11 +87,12 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if o.hold != "policy" && o.hold != "webhook" {
 		return fmt.Errorf("--hold %s: write policy or webhook", o.hold)
 	}
-	source, err := o.prometheus.open(ctx, 0, 0)
+	news := make(chan event.GenericEvent, 1024)
+	metered, closing, err := o.feeds(ctx, tell(news))
 	if err != nil {
 		return err
 	}
-	defer source.Close()
+	defer closing()
 	rules, err := o.rules()
 	if err != nil {
 		return err
@@ -117,15 +117,13 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	news := make(chan event.GenericEvent, 1024)
-	feed := prometheus.NewFeed(source, prometheus.Clock{Now: time.Now, After: time.After}, tell(news))
-	if err := made.Add(feed); err != nil {
-		return fmt.Errorf("add the reader of metrics: %w", err)
+	if err := metered.add(made); err != nil {
+		return err
 	}
 	sender := &hook.Sender{Rules: rules, Now: time.Now}
 	err = rollout.Register(made, rollout.Options{
 		Interval:      o.interval,
-		Source:        func(*v1alpha1.Canary) (analysis.Source, error) { return feed, nil },
+		Source:        metered.of,
 		News:          news,
 		HoldWebhook:   o.hold == "webhook",
 		Seal:          seal,
@@ -140,6 +138,15 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("run the controller: %w", err)
 	}
 	return nil
+}
+
+// feeds are opened before anything else: what flags get wrong is said at once.
+func (o *controllerOptions) feeds(ctx context.Context, news func(namespace, workload string)) (*feeds, func(), error) {
+	allowed, err := parseAllowed(o.allowed)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newFeeds(ctx, o.prometheus, allowed, news)
 }
 
 // tell of a workload's new metrics. When too much is told at once, the rest is seen at the interval.

@@ -42,7 +42,7 @@ func (o *prometheusOptions) options(ctx context.Context) (prometheus.Options, er
 		err = access.Validate()
 	}
 	if err != nil {
-		return options, fmt.Errorf("access to Prometheus by the flags --prometheus-*: %w", err)
+		return options, fmt.Errorf("access to Prometheus: %w", err)
 	}
 	return options, nil
 }
@@ -56,7 +56,7 @@ func (o *prometheusOptions) open(ctx context.Context, timeout time.Duration, max
 	options.Timeout, options.MaximumBytes = timeout, maximumBytes
 	source, err := prometheus.New(options)
 	if err != nil {
-		return nil, fmt.Errorf("--prometheus-address: %w", err)
+		return nil, err
 	}
 	return source, nil
 }
@@ -68,7 +68,7 @@ func (o *prometheusOptions) access(context.Context) (prometheus.Access, error) {
 		return access, nil
 	}
 	if _, err := os.Stat(o.credentials); err != nil {
-		return access, fmt.Errorf("look for --prometheus-credentials: %w", err)
+		return access, fmt.Errorf("look for the credentials' directory: %w", err)
 	}
 	for name, into := range map[string]*string{
 		"token": &access.Token, "username": &access.Username, "password": &access.Password,
@@ -80,7 +80,7 @@ func (o *prometheusOptions) access(context.Context) (prometheus.Access, error) {
 			continue
 		}
 		if err != nil {
-			return access, fmt.Errorf("read a file of --prometheus-credentials: %w", err)
+			return access, fmt.Errorf("read a file of the credentials' directory: %w", err)
 		}
 		*into = strings.TrimSpace(string(content))
 	}

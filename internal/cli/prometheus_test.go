@@ -29,8 +29,8 @@ func TestPrometheusAccess(t *testing.T) {
 
 	write("username", "somebody")
 	_, err = options.options(t.Context())
-	require.ErrorContains(t, err, "--prometheus-*: more than one of a token, a user and OAuth2")
+	require.ErrorContains(t, err, "access to Prometheus: more than one of a token, a user and OAuth2")
 	options.credentials = filepath.Join(directory, "absent")
 	_, err = options.options(t.Context())
-	require.ErrorContains(t, err, "--prometheus-credentials")
+	require.ErrorContains(t, err, "the credentials' directory")
 }

@@ -62,12 +62,12 @@ func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(
 		writer: http1.NewWriter(conn, &p.messages),
 	}
 	c.reader = http1.NewReader(c, &p.messages, p.options.HTTP)
+	defer conn.Close() //nolint:errcheck // Whatever it had to say was said.
 	if !p.clients.add(c) {
-		_ = conn.Close() // The proxy is at its end.
+		c.linger() // The proxy is at its end. What the client has sent already was not acted upon.
 		return
 	}
 	defer p.clients.remove(c)
-	defer conn.Close() //nolint:errcheck // Whatever it had to say was said.
 	for c.await() {
 		p.activity.add()
 		again := c.serveOne(ctx)
@@ -214,6 +214,13 @@ type requester interface {
 	// cut ends what is open on it.
 	cut()
 }
+
+// entering is a connection of another proxy from its handshake on. As that proxy sees it the handshake
+// ends earlier than here, and requests may be on their way: it must be told that they were not seen.
+type entering struct{ conn *servedConn }
+
+func (entering) closeIdle() {} // It finds the set closing when it comes to requests.
+func (entering) cut()       {}
 
 // clientSet holds all connections on which requests come.
 type clientSet struct {

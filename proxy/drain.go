@@ -64,8 +64,10 @@ func (a *activity) quietFor() (time.Duration, int) {
 // sidecar the proxy is told to stop when the application has gone: what still comes is passed to
 // peers. It goes on accepting, because whoever still sends here has not heard yet that the pod is
 // leaving and would be refused; /ready stays as it is for the same reason: readiness is not what
-// takes a terminating pod out of Services, and an unready sidecar would only show as a failure.
-func (p *Proxy) drain(ctx context.Context) {
+// takes a terminating pod out of Services, and an unready sidecar would only show as a failure. It
+// returns how long what comes at the last moment may take.
+func (p *Proxy) drain(ctx context.Context) (left time.Duration) {
+	began := time.Now()
 	p.activity.drainNow.Store(true)
 	p.activity.add()
 	p.activity.done(true) // The linger begins now at the earliest.
@@ -77,15 +79,15 @@ func (p *Proxy) drain(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return closeGrace
 		case <-deadline.C:
 			_, open := p.activity.quietFor()
 			p.log.Warn("drain deadline reached", "open", open)
-			return
+			return closeGrace
 		case <-tick.C:
 			if quiet, _ := p.activity.quietFor(); quiet >= p.options.DrainLinger {
 				p.log.Info("drained")
-				return
+				return max(closeGrace, p.options.DrainDeadline-time.Since(began))
 			}
 		}
 	}

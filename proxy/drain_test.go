@@ -3,7 +3,10 @@
 package proxy_test
 
 import (
+	"bytes"
+	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -11,8 +14,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	h2 "golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/proxy/proxytest"
 )
 
@@ -167,4 +173,95 @@ func TestCutRequestsAreNotSentAgain(t *testing.T) {
 	for _, pod := range pods {
 		<-pod.Ended()
 	}
+}
+
+// holding is what lies under TLS. It keeps back what is written from some moment on.
+type holding struct {
+	net.Conn
+	kept         bytes.Buffer
+	holds, ended bool
+}
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.holds {
+		return h.kept.Write(p)
+	}
+	return h.Conn.Write(p)
+}
+
+func (h *holding) Read(p []byte) (int, error) {
+	h.holds = true // The first flight has been written.
+	n, err := h.Conn.Read(p)
+	h.ended = h.ended || err != nil
+	return n, err
+}
+
+// TestConnectionsThatBeginAtTheEnd: for the side that connects a handshake ends earlier than for the
+// other. What it has sent by then when the proxy ends was not seen, and it is told so.
+func TestConnectionsThatBeginAtTheEnd(t *testing.T) {
+	for _, test := range []struct {
+		protocol, sent string
+		told           func(*testing.T, io.Reader)
+	}{
+		{mesh.ALPNHTTP1, "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n", func(*testing.T, io.Reader) {}},
+		{mesh.ALPNHTTP2, requestOfHTTP2(t), func(t *testing.T, answer io.Reader) {
+			framer := h2.NewFramer(nil, answer)
+			for {
+				frame, err := framer.ReadFrame()
+				require.NoError(t, err)
+				if away, ok := frame.(*h2.GoAwayFrame); ok {
+					require.Zero(t, away.LastStreamID)
+					require.Equal(t, h2.ErrCodeNo, away.ErrCode)
+					return
+				}
+			}
+		}},
+	} {
+		t.Run(test.protocol, func(t *testing.T) {
+			m := proxytest.New(t)
+			pod := m.Start(proxytest.PodSpec{Name: "shop", Workload: "shop/shop", Hash: "s1", Deadline: time.Minute})
+			pod.Serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("carried by a proxy that has ended") }))
+			raw, err := pod.DialOutside(t.Context())
+			require.NoError(t, err)
+			held := &holding{Conn: raw}
+			config := identity.ClientConfig(m.CA.Source(t, "shop", "default"), m.CA, m.CA.ID("shop", "default"))
+			config.NextProtos = []string{test.protocol}
+			conn := tls.Client(held, config)
+			require.NoError(t, conn.HandshakeContext(t.Context()))
+			_, err = io.WriteString(conn, test.sent)
+			require.NoError(t, err)
+
+			pod.Drain()
+			require.Eventually(t, func() bool {
+				late, err := pod.DialOutside(t.Context())
+				if err == nil {
+					_ = late.Close()
+				}
+				return err != nil
+			}, time.Minute, time.Millisecond, "the proxy ends")
+			_, err = held.kept.WriteTo(raw)
+			require.NoError(t, err)
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
+			test.told(t, conn)
+			_, err = io.Copy(io.Discard, conn)
+			require.NoError(t, err)
+			require.False(t, held.ended, "TLS says that it ends")
+			require.NoError(t, conn.Close())
+			<-pod.Ended()
+		})
+	}
+}
+
+func requestOfHTTP2(t *testing.T) string {
+	t.Helper()
+	var sent, block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range [][2]string{{":method", "POST"}, {":scheme", "http"}, {":authority", "shop"}, {":path", "/"}} {
+		require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}))
+	}
+	sent.WriteString(h2.ClientPreface)
+	framer := h2.NewFramer(&sent, nil)
+	require.NoError(t, framer.WriteSettings())
+	require.NoError(t, framer.WriteHeaders(h2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: true}))
+	return sent.String()
 }

@@ -79,6 +79,11 @@ func inboundPort(port uint16) string { return ":" + strconv.Itoa(int(port)) }
 
 // serveMeshed ends the mutual TLS of another proxy's connection.
 func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []string) {
+	if !p.clients.add(entering{conn}) {
+		_ = conn.Close() // The proxy is at its end: the handshake fails, so the caller goes elsewhere.
+		return
+	}
+	defer p.clients.remove(entering{conn})
 	destination := conn.info.destination
 	declared := p.config.Snapshot().Inbound.Protocols[destination.Port()] == mesh.ProtocolHTTP1
 	var local net.Conn

@@ -38,7 +38,8 @@ func (p *Proxy) serveStreams(ctx context.Context, conn *servedConn, begin func(*
 	}
 	m.h2 = http2.NewServer(conn, http2.Options{Limits: limits, Request: m.request, Refused: m.refused})
 	if !p.clients.add(m) {
-		_ = conn.Close() // The proxy is at its end.
+		m.h2.Leave() // The proxy is at its end. What the client has sent already can go elsewhere.
+		m.h2.Serve()
 		return
 	}
 	defer p.clients.remove(m)

@@ -88,8 +88,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// closeGrace is how long requests that are just ending may take.
-const closeGrace = 100 * time.Millisecond
+// closeGrace is how long requests that are just ending may take at the drain's deadline.
+const closeGrace = time.Second
 
 // Proxy is one sidecar.
 type Proxy struct {
@@ -164,24 +164,25 @@ func (p *Proxy) Run(ctx context.Context) error {
 		"inbound", p.options.Listeners.Inbound.Addr().String(), "admin", p.options.Listeners.Admin.Addr().String())
 
 	var err error
+	left := closeGrace
 	select {
 	case <-ctx.Done():
-		p.drain(serveContext)
+		left = p.drain(serveContext)
 	case err = <-failed:
 	}
-	p.close()
+	p.close(left)
 	stop()
 	p.serving.Wait()
 	return err
 }
 
 // close ends everything. Idle connections end in good order, by which the proxy on the other side
-// knows that what it sends at this moment was not read; what is still open is cut below TLS, so that
-// it does not look the same.
-func (p *Proxy) close() {
+// knows that what it sends at this moment was not read; what has begun has the time that is left. What
+// is open then is cut below TLS, so that it does not look the same.
+func (p *Proxy) close(left time.Duration) {
 	p.options.Listeners.close()
 	p.clients.closeIdle()
-	p.clients.await(closeGrace)
+	p.clients.await(left)
 	p.conns.closeAll()
 	p.clients.cutAll()
 	p.upstreams.pool.close()

@@ -4,6 +4,7 @@ package http2
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -32,7 +33,9 @@ const (
 	writeMost = 64 << 10
 	// lastWriteTime bounds what is written to a peer when the connection ends.
 	lastWriteTime = time.Second
-	idMost        = 1<<31 - 1
+	// farewellTime is how long a peer has to read what it was told last, and to close the connection.
+	farewellTime = 5 * time.Second
+	idMost       = 1<<31 - 1
 )
 
 // Preface is what a client says first.
@@ -96,8 +99,13 @@ type Conn struct {
 	// was told which stream was the last.
 	goneAway, leaving, left bool
 	idleSince               time.Time
-	// closed is why nothing more is read; the writer ends when it has written what is left.
-	closed error
+	// written is the id before which the heads of all streams opened here were given to the connection.
+	written uint32
+	// closed is why no stream begins any more; the writer ends when it has written what is left. lingers
+	// says that the connection is then left to the peer to close, for a while; readEnds ends it.
+	closed   error
+	lingers  bool
+	readEnds chan struct{}
 }
 
 // NewServer is a client's connection; its preface has not been read.
@@ -126,7 +134,7 @@ func newConn(conn net.Conn, options Options) *Conn {
 		received: connWindow,
 		streams:  map[uint32]*Stream{},
 		window:   firstWindow, initial: firstWindow, frames: frameMost, peerStreams: firstStreams,
-		idleSince: time.Now(),
+		idleSince: time.Now(), readEnds: make(chan struct{}),
 	}
 	c.decoder.SetMaxStringLength(limits.MaxHead)
 	c.work = sync.NewCond(&c.mutex)
@@ -162,16 +170,22 @@ func (c *Conn) Serve() {
 	var writing sync.WaitGroup
 	writing.Go(c.write)
 	c.fail(c.read())
+	_, _ = io.Copy(io.Discard, c.conn) // For as long as the writer leaves it open.
+	close(c.readEnds)
 	writing.Wait()
 	c.mutex.Lock()
-	streams := c.streams
+	streams, written := c.streams, c.written
 	c.streams = map[uint32]*Stream{}
 	for _, s := range streams {
 		s.closed = true
 	}
 	c.mutex.Unlock()
 	for _, s := range streams {
-		s.tellEnd(ErrGone)
+		if !c.isServer() && s.id >= written {
+			s.tellEnd(ErrUnprocessed)
+		} else {
+			s.tellEnd(ErrGone)
+		}
 	}
 }
 
@@ -182,23 +196,34 @@ func (c *Conn) fail(err error) {
 	if c.closed != nil {
 		return
 	}
+	if !c.isServer() {
+		c.out.Reset() // No request begins on a connection that ends.
+	}
 	if told, ok := asConnError(err); ok {
 		c.control(c.writer.WriteGoAway(c.lastID, told.code, []byte(told.reason)))
+		c.lingers = true
 	}
-	c.end(err)
+	c.end(err, lastWriteTime)
 }
 
-// end has the writer write what is left and close the connection.
-func (c *Conn) end(err error) {
+// end has the writer write what is left, within a time, and close the connection.
+func (c *Conn) end(err error, within time.Duration) {
 	if c.closed == nil {
 		c.closed = err
-		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWriteTime)) // Writing will tell.
+		_ = c.conn.SetWriteDeadline(time.Now().Add(within)) // Writing will tell.
 	}
 	c.work.Signal()
 }
 
 // Close ends the connection with all that is open on it.
-func (c *Conn) Close() { c.fail(ErrGone) }
+func (c *Conn) Close() {
+	c.fail(ErrGone)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	if c.lingers {
+		_ = c.conn.Close() // Nobody is waited for any more.
+	}
+}
 
 // Shutdown tells the peer to open no more streams, and closes the connection when none is left. What
 // the peer has sent before it heard of that is carried.
@@ -238,10 +263,16 @@ func (c *Conn) leave() {
 	c.endIfUnused()
 }
 
-// endIfUnused ends a connection that takes no more streams and has none.
+// endIfUnused ends a connection that takes no more streams and has none. The client is the one that
+// closes it: it may not have read all answers, nor what it was told of requests that it sends now.
 func (c *Conn) endIfUnused() {
-	if len(c.streams) == 0 && (c.goneAway || c.left || c.leaving && !c.isServer()) {
-		c.end(ErrGone)
+	switch {
+	case len(c.streams) > 0:
+	case c.isServer() && (c.goneAway || c.left):
+		c.lingers = true
+		c.end(ErrGone, farewellTime)
+	case !c.isServer() && (c.goneAway || c.leaving):
+		c.end(ErrGone, lastWriteTime)
 	}
 }
 

@@ -87,6 +87,18 @@ func newPeer(t *testing.T, options Options) *peer {
 	return p
 }
 
+func tcpPair(t *testing.T) (client, accepted *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	dialed, err := net.Dial("tcp", listener.Addr().String())
+	require.NoError(t, err)
+	other, err := listener.Accept()
+	require.NoError(t, err)
+	return dialed.(*net.TCPConn), other.(*net.TCPConn)
+}
+
 // encode compresses fields that are given as pairs.
 func (p *peer) encode(fields ...string) []byte {
 	p.block.Reset()

@@ -206,10 +206,18 @@ func (c *Conn) known(id uint32) (*Stream, error) {
 		return s, nil
 	}
 	own := id%2 == 1 != c.isServer()
-	if own && id >= c.nextID || !own && id > c.lastID {
+	if own && id >= c.nextID || !own && id > c.lastID && !c.left {
 		return nil, protocolError("a frame of a stream that is idle")
 	}
 	return nil, nil
+}
+
+// isUnseen says that a stream was opened by a client that had not heard yet that no more are taken. It
+// is told with that which streams were not seen.
+func (c *Conn) isUnseen(id uint32) bool {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	return c.left && id > c.lastID
 }
 
 func (c *Conn) stream(id uint32) (*Stream, error) {
@@ -317,6 +325,9 @@ func (c *Conn) handleData(frame *h2.DataFrame) error {
 		c.idle.earn()
 	} else if !c.idle.spend(time.Now()) {
 		return errFlood
+	}
+	if s == nil && c.isUnseen(frame.StreamID) {
+		return nil
 	}
 	if s == nil || s.cameEnd {
 		return h2.StreamError{StreamID: frame.StreamID, Code: h2.ErrCodeStreamClosed}

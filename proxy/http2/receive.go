@@ -57,8 +57,8 @@ func (c *Conn) streamOfHead(id uint32) (s *Stream, fresh bool, _ error) {
 		s, err := c.known(id)
 		return s, false, err
 	}
-	if c.left {
-		return nil, true, nil // The peer has been told that it is not seen.
+	if c.left || c.closed != nil {
+		return nil, true, nil // The peer has been told that it is not seen, or is not there any more.
 	}
 	c.lastID = id
 	if len(c.streams) >= c.limits.MaxStreams {

@@ -5,6 +5,7 @@ package http2
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	h2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -25,12 +26,12 @@ func (c *Conn) write() {
 		buffer, sent, last = c.gather(buffer[:0], sent[:0])
 		if len(buffer) > 0 {
 			if _, err := c.conn.Write(buffer); err != nil {
-				c.fail(err)
+				c.failToWrite(err)
 				last = true
 			}
 		}
 		if last {
-			_ = c.conn.Close() // There is nobody left to tell. It ends the reader, too.
+			c.close()
 			return
 		}
 		for _, w := range sent {
@@ -39,6 +40,37 @@ func (c *Conn) write() {
 		if cap(buffer) > 2*writeMost {
 			buffer = nil
 		}
+	}
+}
+
+// failToWrite ends the connection when the peer reads no more. What a server has said before may still
+// be there to be read: answers, and which of the requests it has not seen.
+func (c *Conn) failToWrite(err error) {
+	c.fail(err)
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	c.lingers = !c.isServer()
+}
+
+// close ends what is written, and then the connection, which ends the reader too. The peer has time to
+// close it first: with bytes unread, or when more come, the kernel resets a connection that is closed,
+// and what the peer has not got by then is lost: answers, and what it was told last.
+func (c *Conn) close() {
+	defer c.conn.Close() //nolint:errcheck // There is nobody left to tell.
+	c.mutex.Lock()
+	lingers := c.lingers
+	c.mutex.Unlock()
+	if !lingers {
+		return
+	}
+	if half, ok := c.conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // Reading will tell.
+	}
+	patience := time.NewTimer(farewellTime)
+	defer patience.Stop()
+	select {
+	case <-c.readEnds:
+	case <-patience.C:
 	}
 }
 
@@ -57,6 +89,9 @@ func (c *Conn) gather(buffer []byte, sent []written) (_ []byte, _ []written, las
 	}
 	buffer = append(buffer, c.out.Bytes()...)
 	c.out.Reset()
+	if c.closed == nil {
+		c.written = c.nextID
+	}
 	return buffer, sent, c.closed != nil
 }
 

@@ -152,14 +152,17 @@ func TestLargeStreams(t *testing.T) {
 
 // TestSlowStreamsHoldUpNobody: an answer that nobody reads stops its sender and nothing else.
 func TestSlowStreamsHoldUpNobody(t *testing.T) {
+	const large = 2 << 20 // More than there is room for on the way.
 	p, _ := newPair(t, []string{"s1"}, only(func(w http.ResponseWriter, r *http.Request) {
 		size := 1 << 10
 		if r.URL.Path == "/large" {
-			size = 8 << 20
+			size = large
 		}
 		_, _ = w.Write(make([]byte, size))
 	}))
 	client := p.caller.HTTP2Client()
+	// Otherwise it takes 4 MiB of each before it slows anybody down.
+	client.Transport.(*http.Transport).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
 	var unread []*http.Response
 	for range 20 {
 		response, err := client.Get(shop + "/large")
@@ -174,7 +177,7 @@ func TestSlowStreamsHoldUpNobody(t *testing.T) {
 	for _, response := range unread {
 		n, err := io.Copy(io.Discard, response.Body)
 		require.NoError(t, err)
-		require.EqualValues(t, 8<<20, n)
+		require.EqualValues(t, large, n)
 		require.NoError(t, response.Body.Close())
 	}
 }

@@ -87,19 +87,27 @@ func (c *client) await() bool {
 		return false
 	}
 	if c.reader.Buffered() == 0 {
-		c.reader.Release()
 		if now := time.Now(); c.deadline.Sub(now) < idleClient-time.Minute {
 			c.deadline = now.Add(idleClient)
 			_ = c.conn.SetReadDeadline(c.deadline) // Reading will tell.
 		}
 		if c.parked == nil {
-			c.parked = newParking(c.conn)
+			c.parked = newParking(c)
 		}
-		if c.parked.wait() != nil || c.reader.Await() != nil {
+		if c.awaitFirst() != nil {
 			return false
 		}
 	}
 	return c.state.CompareAndSwap(clientIdle, clientBusy)
+}
+
+func (c *client) awaitFirst() error {
+	if c.parked == nil {
+		c.reader.Release()
+		return c.reader.Await()
+	}
+	c.reader.Forget()
+	return c.parked.await()
 }
 
 // closeIdle ends the connection in good order if no request has begun to come.
@@ -138,6 +146,11 @@ func (c *client) readHead(request *http1.Request) error {
 // Read reads from the connection. Heads mostly come in one piece; the time of one that does not is
 // limited.
 func (c *client) Read(p []byte) (int, error) {
+	if c.parked.reading() {
+		n, err := c.parked.read(p)
+		c.conn.series.read(n)
+		return n, err
+	}
 	if c.heading && !c.hurried {
 		c.hurried, c.deadline = true, time.Time{}
 		if err := c.conn.SetReadDeadline(time.Now().Add(c.proxy.options.HeadTime)); err != nil {

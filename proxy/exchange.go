@@ -152,7 +152,7 @@ func (x *exchange) linkTo(to *hop) (*link, error) {
 		return l, err
 	}
 	if x.resends < resendsPooled {
-		if l := upstreams.pool.take(linkKey{to.address, to.identity}, time.Now()); l != nil {
+		if l := upstreams.pool.takeUnseen(linkKey{to.address, to.identity}, time.Now()); l != nil {
 			return l, nil
 		}
 		return upstreams.obtain(x.context, *to)
@@ -182,9 +182,11 @@ func (x *exchange) attempt(to *hop, l *link) error {
 			return &http1.WriteError{Err: err}
 		}
 	}
+	l.whole = x.body == nil
 	if err := w.Flush(); err != nil {
 		return &http1.WriteError{Err: err}
 	}
+	l.whole = false
 	if content != nil {
 		x.beginPump(l, content)
 	}

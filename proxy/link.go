@@ -34,6 +34,9 @@ const (
 // askedMost is how much is read of an answer that is thrown away, so that its link can be used again.
 const askedMost = 256 << 10
 
+// errIdleEnded is for links that have ended, or were sent something, while they were idle.
+var errIdleEnded = errors.New("the idle connection has ended")
+
 var errAnswerLong = errors.New("an answer that is thrown away is too long or broke off")
 
 // link is a connection to an application or another proxy that carries requests, one at a time.
@@ -43,10 +46,18 @@ type link struct {
 	look func(uintptr)
 	// readable is what look has seen.
 	readable bool
-	key      linkKey
-	reader   *http1.Reader
-	writer   *http1.Writer
-	response http1.Response
+	// first sends what is pending; see askAtOnce.
+	first   func(uintptr) bool
+	pending []byte
+	written int
+	failed  error
+	// idle says that the link was idle and nothing was written to it since, unseen that nobody has
+	// looked whether it has ended meanwhile, whole that what is written next is all of the request.
+	idle, unseen, whole bool
+	key                 linkKey
+	reader              *http1.Reader
+	writer              *http1.Writer
+	response            http1.Response
 	// single says that it carries one request only.
 	single  bool
 	expires time.Time
@@ -66,13 +77,18 @@ func (u *upstreams) open(ctx context.Context, to *hop) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, key: linkKey{to.address, to.identity}}
-	l.raw = rawConn(conn.underneath())
-	l.look = func(descriptor uintptr) { l.readable = isReadable(descriptor) }
+	l := newLink(conn, linkKey{to.address, to.identity})
 	l.reader = http1.NewReader(l, &u.messages, u.rules)
-	l.writer = http1.NewWriter(conn, &u.messages)
+	l.writer = http1.NewWriter(l, &u.messages)
 	l.expires = time.Now().Add(linkAge - linkAgeSpread + rand.N(2*linkAgeSpread))
 	return l, nil
+}
+
+func newLink(conn *upstreamConn, key linkKey) *link {
+	l := &link{conn: conn, key: key, raw: rawConn(conn.underneath())}
+	l.look = func(descriptor uintptr) { l.readable = isReadable(descriptor) }
+	l.first = l.sendFirst
+	return l
 }
 
 // alive says whether a link can be used again. Something to read is its end, or an answer that nobody
@@ -85,8 +101,55 @@ func (l *link) alive(now time.Time) bool {
 	if l.raw == nil || l.key.identity != "" && now.Sub(l.idleSince) < freshTime {
 		return true
 	}
+	return !l.ended()
+}
+
+func (l *link) ended() bool {
 	l.readable = true
-	return l.raw.Control(l.look) == nil && !l.readable
+	return l.raw.Control(l.look) != nil || l.readable
+}
+
+// Write writes the request. If the link was idle, it is looked at first.
+func (l *link) Write(p []byte) (int, error) {
+	idle := l.idle
+	l.idle = false
+	switch {
+	case idle && l.whole:
+		return l.askAtOnce(p)
+	case idle && l.unseen && l.ended():
+		return 0, errIdleEnded
+	}
+	return l.conn.Write(p)
+}
+
+// askAtOnce looks whether the link has ended, writes all of a request and waits until something
+// comes or the time is up, which reading will tell. All of that is one use of the descriptor: what comes
+// after the look is not missed, so that nobody has to try in vain to read an answer that cannot be
+// there yet.
+func (l *link) askAtOnce(p []byte) (int, error) {
+	l.pending, l.written, l.failed = p, 0, nil
+	err := l.raw.Read(l.first)
+	if l.pending == nil { // What broke the wait breaks reading, too.
+		return l.written, l.failed
+	}
+	l.pending = nil
+	if isTimeout(err) && !l.ended() {
+		return l.conn.Write(p) // The processor was away for so long that the time was up before.
+	}
+	return 0, errIdleEnded
+}
+
+// sendFirst sends the first time, and the second time is told that something has come.
+func (l *link) sendFirst(descriptor uintptr) bool {
+	if l.pending == nil {
+		return true
+	}
+	if l.unseen && isReadable(descriptor) {
+		return true // It is still pending.
+	}
+	l.written, l.failed = l.conn.Write(l.pending)
+	l.pending = nil
+	return l.failed != nil
 }
 
 // begin makes ready for an exchange.

@@ -3,26 +3,35 @@
 package proxy
 
 import (
+	"errors"
+	"io"
 	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// parking waits until a connection can be read. Nobody needs a buffer for that long.
+// errNothingYet is what a read returns that does not wait.
+var errNothingYet = errors.New("nothing has come yet")
+
+// parking waits until a connection can be read. Nobody needs a buffer for that long: it is given back
+// when the first look finds nothing.
 type parking struct {
 	raw    syscall.RawConn
 	look   func(descriptor uintptr) bool
-	looked bool
+	client *client
+	err    error
+	// descriptor is what the client reads from meanwhile, without waiting; -1 for none.
+	descriptor int
 }
 
 // newParking returns nil, which does not wait, for connections that read ahead, as TLS does.
-func newParking(conn net.Conn) *parking {
-	raw := rawConn(conn)
+func newParking(c *client) *parking {
+	raw := rawConn(c.conn)
 	if raw == nil {
 		return nil
 	}
-	p := &parking{raw: raw}
+	p := &parking{raw: raw, client: c, descriptor: -1}
 	p.look = p.lookOnce
 	return p
 }
@@ -51,23 +60,47 @@ func rawConn(conn net.Conn) syscall.RawConn {
 	}
 }
 
-// wait returns when there is something to read or the connection has ended.
-func (p *parking) wait() error {
-	if p == nil {
-		return nil
+// await returns when the client's reader has something, or the error with which the connection ended.
+// What has come already is read by the look that finds it.
+func (p *parking) await() error {
+	p.err = nil
+	if err := p.raw.Read(p.look); err != nil {
+		return err
 	}
-	p.looked = false
-	return p.raw.Read(p.look)
+	return p.err
 }
 
-// lookOnce says the first time whether there is something, and the second time that there is: it is
-// then called because of that.
+// lookOnce is called until it returns true, each time but the first because something may be there.
 func (p *parking) lookOnce(descriptor uintptr) bool {
-	if p.looked {
-		return true
+	p.descriptor = int(descriptor)
+	p.err = p.client.reader.Await()
+	p.descriptor = -1
+	if errors.Is(p.err, errNothingYet) {
+		p.client.reader.Release()
+		return false
 	}
-	p.looked = true
-	return isReadable(descriptor)
+	return true
+}
+
+// reading says that the client's reads are for the parking.
+func (p *parking) reading() bool { return p != nil && p.descriptor >= 0 }
+
+// read reads what is there and does not wait.
+func (p *parking) read(into []byte) (int, error) {
+	for {
+		n, err := unix.Read(p.descriptor, into)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return 0, errNothingYet
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
 }
 
 // isReadable says whether there is something to read, or the connection has ended.

@@ -38,6 +38,24 @@ func newLinkPool() *linkPool {
 	return &linkPool{links: map[linkKey][]*link{}, waiting: map[linkKey][]chan *link{}}
 }
 
+// takeUnseen returns a link that was used before, or nil. It looks whether it has ended when it is first
+// written to.
+func (p *linkPool) takeUnseen(key linkKey, now time.Time) *link {
+	for {
+		l := p.pop(key)
+		switch {
+		case l == nil:
+			return nil
+		case now.After(l.expires):
+			l.close()
+		default:
+			l.idle = l.raw != nil
+			l.unseen = key.identity == "" || now.Sub(l.idleSince) >= freshTime
+			return l
+		}
+	}
+}
+
 // take returns a link that was used before and is alive, or nil.
 func (p *linkPool) take(key linkKey, now time.Time) *link {
 	for {

@@ -90,6 +90,19 @@ func (r *Reader) Release() {
 	r.message, r.kept, r.next, r.end, r.searched = 0, 0, 0, 0, 0
 }
 
+// Forget lets go of the message that was read last and keeps the buffer, when nothing is in it that was
+// not handed out.
+func (r *Reader) Forget() {
+	if r.next < r.end {
+		return
+	}
+	if r.head != nil {
+		r.head.data, r.head = nil, nil
+	}
+	r.pinned = false
+	r.message, r.kept, r.next, r.end, r.searched = 0, 0, 0, 0, 0
+}
+
 // MakeRoom makes sure that Await moves nothing.
 func (r *Reader) MakeRoom() {
 	if r.end == len(r.buffer) {

@@ -34,6 +34,7 @@ var errNoMeshProtocol = errors.New("the peer does not speak the mesh's protocol"
 func (p *Proxy) meshServerConfig() *tls.Config {
 	config := identity.ServerConfig(p.options.Certificates, p.options.Bundles, p.options.ID.TrustDomain())
 	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNHTTP2, mesh.ALPNTCP}
+	giveTickets(config, p.options.Bundles, p.options.Now)
 	return config
 }
 
@@ -55,24 +56,37 @@ func acceptMesh(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.
 }
 
 // dialMesh makes the client's side of the handshake on a connection and demands exactly one peer.
-func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, peer string, protocols []string) (net.Conn, error) {
-	id, err := spiffeid.FromString(peer)
+func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, to linkKey, protocols []string) (net.Conn, error) {
+	id, err := spiffeid.FromString(to.identity)
 	if err != nil {
 		return nil, fmt.Errorf("parse the identity to demand: %w", err)
 	}
 	config := identity.ClientConfig(u.certificates, u.bundles, id)
 	config.NextProtos = protocols
+	slot := u.sessions.use(config, to, u.certificates, u.bundles)
 	secured := tls.Client(conn, config)
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS handshake with %s at %s: %w", peer, conn.RemoteAddr(), err)
+		err = fmt.Errorf("TLS handshake with %s at %s: %w", to.identity, conn.RemoteAddr(), err)
+		if slot.offered {
+			slot.forget()
+			err = &resumeError{err}
+		}
+		return nil, err
 	}
 	if !slices.Contains(protocols, secured.ConnectionState().NegotiatedProtocol) {
-		return nil, fmt.Errorf("%w: %s at %s", errNoMeshProtocol, peer, conn.RemoteAddr())
+		return nil, fmt.Errorf("%w: %s at %s", errNoMeshProtocol, to.identity, conn.RemoteAddr())
 	}
 	return secured, nil
 }
+
+// resumeError is a handshake that failed and had been begun with a session, which is forgotten: the next
+// begins without.
+type resumeError struct{ err error }
+
+func (e *resumeError) Error() string { return e.err.Error() }
+func (e *resumeError) Unwrap() error { return e.err }
 
 // noIdentity is the source of a proxy without an identity: it carries plaintext only.
 type noIdentity struct{}

@@ -100,7 +100,8 @@ func timedOut(err error) bool {
 // Who refuses, or is somebody else, does so the next time as well.
 func isChance(err error) bool {
 	var noTLS tls.RecordHeaderError
-	return timedOut(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &noTLS)
+	var resumed *resumeError
+	return timedOut(err) || errors.As(err, &resumed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &noTLS)
 }
 
 // upstreams holds the connections to applications and other proxies.
@@ -111,6 +112,7 @@ type upstreams struct {
 	metrics      *metrics
 	connectTime  time.Duration
 	dialing      *dialing
+	sessions     *sessions
 
 	rules    http1.Rules
 	messages http1.Buffers
@@ -126,6 +128,7 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 		metrics:      metrics,
 		connectTime:  options.ConnectTime,
 		dialing:      newDialing(),
+		sessions:     newSessions(options.Now),
 		rules:        http1.Rules{MaxHead: answerHeadMost, Audit: options.HTTP.Audit},
 		pool:         newLinkPool(),
 	}
@@ -148,7 +151,7 @@ func (u *upstreams) connect(ctx context.Context, to hop, protocols ...string) (*
 	conn := &upstreamConn{Conn: raw, series: series}
 	if to.identity != "" {
 		conn.wire = &wireConn{Conn: raw}
-		if conn.Conn, err = u.dialMesh(ctx, conn.wire, to.identity, protocols); err != nil {
+		if conn.Conn, err = u.dialMesh(ctx, conn.wire, linkKey{to.address, to.identity}, protocols); err != nil {
 			_ = raw.Close() // The handshake's error is the one that tells.
 			return nil, &connectError{to.address, err, isChance(err)}
 		}

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"strconv"
@@ -58,6 +59,8 @@ type chooser struct {
 	doubtful          []string
 	chances, attempts int
 	fellBack          bool
+	// busy says that the last try was not begun, as too many others were.
+	busy bool
 	// hops are the one at hand and the one before.
 	hops [2]hop
 	// drawn is the revision for which the request counts.
@@ -178,8 +181,17 @@ func (c *chooser) failed(to *hop, err *connectError) {
 	if err.timedOut() {
 		c.proxy.balancer.timedOut(to.key)
 	}
+	c.busy = errors.Is(err, errDialsBusy)
 	c.proxy.metrics.connectFailure(to.labels)
 	to.release()
+}
+
+// failure is the code of a request that could be sent nowhere.
+func (c *chooser) failure() string {
+	if c.busy {
+		return errorOverload
+	}
+	return errorConnect
 }
 
 // outboundHop is an endpoint as the outbound side reaches it.

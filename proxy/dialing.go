@@ -4,13 +4,23 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
-// dialsMost is how many connections to one address are opened at once. An endpoint that answers
-// nothing would otherwise hold a descriptor for each request that tries it, and one that is just
-// starting would get all handshakes at the same moment.
-const dialsMost = 64
+const (
+	// dialsMost is how many connections to one address are opened at once. An endpoint that answers
+	// nothing would otherwise hold a descriptor for each request that tries it, and one that is just
+	// starting would get all handshakes at the same moment.
+	dialsMost = 64
+	// dialersMost is how many may open connections to one address or wait for their turn. It is reached
+	// only when thousands wait.
+	dialersMost = 4096
+)
+
+// errDialsBusy is for connections that were not even begun: too many others were being opened. It says
+// nothing of the endpoint.
+var errDialsBusy = errors.New("too many connections to the address are being opened")
 
 // dialing bounds how many connections to each address are being opened.
 type dialing struct {
@@ -26,21 +36,30 @@ type dialSlots struct {
 
 func newDialing() *dialing { return &dialing{slots: map[string]*dialSlots{}} }
 
-// enter waits for a slot at an address, which leave gives back.
+// enter waits for one of the slots of an address, which leave gives back.
 func (d *dialing) enter(ctx context.Context, address string) (leave func(), _ error) {
 	slots := d.join(address)
+	if slots == nil {
+		return nil, errDialsBusy
+	}
 	select {
 	case slots.taken <- struct{}{}:
-		return func() {
-			<-slots.taken
-			d.part(address)
-		}, nil
 	case <-ctx.Done():
 		d.part(address)
-		return nil, context.Cause(ctx)
+		return nil, errDialsBusy
 	}
+	leave = func() {
+		<-slots.taken
+		d.part(address)
+	}
+	if ctx.Err() != nil { // Both had come: nobody waits for it any more.
+		leave()
+		return nil, errDialsBusy
+	}
+	return leave, nil
 }
 
+// join returns nil when there are too many already.
 func (d *dialing) join(address string) *dialSlots {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -48,6 +67,9 @@ func (d *dialing) join(address string) *dialSlots {
 	if !ok {
 		slots = &dialSlots{taken: make(chan struct{}, dialsMost)}
 		d.slots[address] = slots
+	}
+	if slots.users == dialersMost {
+		return nil
 	}
 	slots.users++
 	return slots

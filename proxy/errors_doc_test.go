@@ -30,7 +30,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 		require.Contains(t, string(page), "| `"+string(why)+"` | ")
 	}
 	for _, code := range []string{
-		errorConnect, errorNoEndpoint, errorReset, errorCanceled, errorTruncated, errorMalformed, errorHeadTime,
+		errorConnect, errorNoEndpoint, errorReset, errorCanceled, errorTruncated, errorMalformed, errorHeadTime, errorOverload,
 	} {
 		require.Contains(t, string(page), "| `"+code+"` | ")
 	}

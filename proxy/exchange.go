@@ -255,9 +255,9 @@ func (x *exchange) giveUpClient(to *hop) {
 // refuse answers a request that could be sent nowhere.
 func (x *exchange) refuse(last *hop) {
 	x.nowhere = true
-	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect)
+	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), x.choose.failure())
 	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")
+	x.problem(http.StatusServiceUnavailable, x.choose.failure(), "no endpoint could be connected to")
 }
 
 // finish ends what still looks at the client, puts the link back and says whether the client's

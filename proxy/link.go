@@ -73,18 +73,28 @@ type link struct {
 
 // open makes a link to a hop.
 func (u *upstreams) open(ctx context.Context, to *hop) (*link, error) {
-	conn, err := u.connect(ctx, *to, mesh.ALPNHTTP1)
+	return u.openInTurn(ctx, ctx, to)
+}
+
+// openInTurn is open for who may no longer be waiting when it would begin.
+func (u *upstreams) openInTurn(ctx, waits context.Context, to *hop) (*link, error) {
+	leave, err := u.turn(waits, to)
 	if err != nil {
 		return nil, err
 	}
-	l := newLink(conn, linkKey{to.address, to.identity})
+	defer leave()
+	conn, err := u.connectNow(ctx, *to, mesh.ALPNHTTP1)
+	if err != nil {
+		return nil, err
+	}
+	l := linkOver(conn, linkKey{to.address, to.identity})
 	l.reader = http1.NewReader(l, &u.messages, u.rules)
 	l.writer = http1.NewWriter(l, &u.messages)
 	l.expires = time.Now().Add(linkAge - linkAgeSpread + rand.N(2*linkAgeSpread))
 	return l, nil
 }
 
-func newLink(conn *upstreamConn, key linkKey) *link {
+func linkOver(conn *upstreamConn, key linkKey) *link {
 	l := &link{conn: conn, key: key, raw: rawConn(conn.underneath())}
 	l.look = func(descriptor uintptr) { l.readable = isReadable(descriptor) }
 	l.first = l.sendFirst

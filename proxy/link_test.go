@@ -45,7 +45,7 @@ func TestWhatIsAskedAtOnce(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, far := linkTo(t, linkKey{address: "a:1"}, time.Now().Add(time.Hour))
+			l, far := newLink(t, linkKey{address: "a:1"}, time.Now().Add(time.Hour))
 			if test.spoil != nil {
 				test.spoil(t, l, far)
 			}
@@ -78,7 +78,7 @@ func TestWhatIsAskedAtOnce(t *testing.T) {
 
 // TestWritesAfterTheFirst: only what is written first to a link that was idle looks at it.
 func TestWritesAfterTheFirst(t *testing.T) {
-	l, far := linkTo(t, linkKey{address: "a:1"}, time.Now().Add(time.Hour))
+	l, far := newLink(t, linkKey{address: "a:1"}, time.Now().Add(time.Hour))
 	l.idle, l.unseen = true, true
 	for _, part := range []string{"POST", " / "} {
 		_, err := l.Write([]byte(part))

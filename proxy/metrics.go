@@ -40,6 +40,7 @@ const (
 	errorTruncated  = "truncated"   // The answer broke off.
 	errorMalformed  = "malformed"   // The answer was no proper HTTP.
 	errorHeadTime   = "head_timeout"
+	errorOverload   = "overload" // Too many connections to where it went were being opened.
 )
 
 // What happened to a request that arrived without a split having been applied.

@@ -11,15 +11,17 @@ import (
 // obtain returns a new link or, if that comes first, one that another request has put back. Where
 // processors are short answers take longer, so more requests are under way at once; if each of them
 // insisted on a connection of its own, handshakes would take what is left of the processors. The link
-// that is opened in vain is for the next request.
+// that is opened in vain is for the next request; one whose turn has not come then is not opened.
 func (u *upstreams) obtain(ctx context.Context, to hop) (*link, error) {
 	key := linkKey{to.address, to.identity}
 	freed := u.pool.await(key)
 	defer u.pool.stopAwaiting(key, freed)
 	var served atomic.Bool
+	waits, noMore := context.WithCancel(ctx)
+	defer noMore()
 	opened := make(chan opening, 1)
 	go func() {
-		l, err := u.open(ctx, &to)
+		l, err := u.openInTurn(ctx, waits, &to)
 		if served.CompareAndSwap(false, true) {
 			opened <- opening{l, err}
 		} else if err == nil { // Who fails now has kept nobody waiting.

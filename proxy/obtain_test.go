@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,4 +84,48 @@ func TestLinksThatComeTooLateAreKept(t *testing.T) {
 	u.pool.put(late, time.Now())
 	u.pool.stopAwaiting(key, freed)
 	require.Same(t, late, u.pool.take(key, time.Now()))
+}
+
+// TestNotAllWhoWaitConnect: while the handshakes of a proxy take for ever, requests go on over the link
+// that exists, and connections whose turn has not come are not begun.
+func TestNotAllWhoWaitConnect(t *testing.T) {
+	const requests = dialsMost + 10
+	stuck := make(chan struct{})
+	var dialed atomic.Int32
+	u := newUpstreamsWith(func(context.Context, string) (net.Conn, error) {
+		dialed.Add(1)
+		<-stuck
+		return nil, errors.New("too late")
+	})
+	to := hop{address: "a:1", identity: "spiffe://a/b"}
+	got := make(chan *link)
+	for range requests {
+		go func() {
+			l, err := u.obtain(t.Context(), to)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- l
+		}()
+	}
+	require.Eventually(t, func() bool { return dialed.Load() == dialsMost && usersOf(u.dialing, to.address) == requests }, time.Minute, time.Millisecond)
+	only, _ := newLink(t, keyOf(&to), time.Now().Add(time.Hour))
+	for range requests {
+		u.pool.put(only, time.Now())
+		require.Same(t, only, <-got)
+	}
+	require.Eventually(t, func() bool { return usersOf(u.dialing, to.address) == dialsMost }, time.Minute, time.Millisecond)
+	close(stuck)
+	require.Eventually(t, func() bool { return usersOf(u.dialing, to.address) == 0 }, time.Minute, time.Millisecond)
+	require.EqualValues(t, dialsMost, dialed.Load())
+}
+
+// usersOf is how many open connections or wait for their turn.
+func usersOf(d *dialing, address string) int {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if slots := d.slots[address]; slots != nil {
+		return slots.users
+	}
+	return 0
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
-// linkTo returns a link and the other end of its connection.
-func linkTo(t *testing.T, key linkKey, expires time.Time) (*link, net.Conn) {
+// newLink returns a link and the other end of its connection.
+func newLink(t *testing.T, key linkKey, expires time.Time) (*link, net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -23,7 +23,7 @@ func linkTo(t *testing.T, key linkKey, expires time.Time) (*link, net.Conn) {
 	far, err := listener.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = far.Close() })
-	l := newLink(&upstreamConn{Conn: near}, key)
+	l := linkOver(&upstreamConn{Conn: near}, key)
 	l.expires = expires
 	l.reader = http1.NewReader(l, &http1.Buffers{}, http1.Rules{})
 	t.Cleanup(l.close)
@@ -49,7 +49,7 @@ func TestLinksThatHaveEndedAreNotUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newLinkPool()
-			l, far := linkTo(t, test.key, now.Add(time.Hour))
+			l, far := newLink(t, test.key, now.Add(time.Hour))
 			pool.put(l, now)
 			test.spoil(l, far)
 			require.Eventually(t, func() bool {
@@ -69,9 +69,9 @@ func TestIdleLinksAreSwept(t *testing.T) {
 	now := time.Now()
 	toApp, toPeer := linkKey{address: "a:1"}, linkKey{address: "a:1", identity: "spiffe://a/b"}
 	pool := newLinkPool()
-	app, _ := linkTo(t, toApp, now.Add(time.Hour))
-	later, _ := linkTo(t, toApp, now.Add(time.Hour))
-	peer, _ := linkTo(t, toPeer, now.Add(time.Hour))
+	app, _ := newLink(t, toApp, now.Add(time.Hour))
+	later, _ := newLink(t, toApp, now.Add(time.Hour))
+	peer, _ := newLink(t, toPeer, now.Add(time.Hour))
 	pool.put(app, now)
 	pool.put(peer, now)
 	pool.put(later, now.Add(idleToApp/2))

@@ -22,7 +22,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 	for {
 		to, ok := choose.next()
 		if !ok {
-			p.metrics.failure(choose.labelsOfFailure(last), errorConnect)
+			p.metrics.failure(choose.labelsOfFailure(last), choose.failure())
 			p.log.Info("nowhere to connect", "client", client.RemoteAddr().String(), "last", last.name())
 			reset(client)
 			return

@@ -136,14 +136,29 @@ func newUpstreams(options Options, metrics *metrics) *upstreams {
 
 // connect opens a connection to a hop, with TLS when it has an identity.
 func (u *upstreams) connect(ctx context.Context, to hop, protocols ...string) (*upstreamConn, error) {
+	leave, err := u.turn(ctx, &to)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return u.connectNow(ctx, to, protocols...)
+}
+
+// turn waits until a connection to a hop may be opened; leave says that it is.
+func (u *upstreams) turn(ctx context.Context, to *hop) (leave func(), _ error) {
+	ctx, cancel := context.WithTimeout(ctx, u.connectTime)
+	defer cancel()
+	leave, err := u.dialing.enter(ctx, to.address)
+	if err != nil {
+		return nil, &connectError{to.address, err, true}
+	}
+	return leave, nil
+}
+
+func (u *upstreams) connectNow(ctx context.Context, to hop, protocols ...string) (*upstreamConn, error) {
 	series := u.metrics.tcp(tcpLabels{trafficLabels: to.labels, peer: peerDestination})
 	dialContext, cancel := context.WithTimeout(ctx, u.connectTime)
 	defer cancel()
-	leave, err := u.dialing.enter(dialContext, to.address)
-	if err != nil {
-		return nil, &connectError{to.address, err, isChance(err)}
-	}
-	defer leave()
 	raw, err := u.dial(dialContext, to.address)
 	if err != nil {
 		return nil, &connectError{to.address, err, isChance(err)}

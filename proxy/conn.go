@@ -17,6 +17,8 @@ type servedConn struct {
 	info   connInfo
 	closed sync.Once
 	series *tcpSeries
+	// beforeWait is called, when it is set, before more than the prefix is read.
+	beforeWait func()
 }
 
 // connInfo is what is known of an accepted connection before its first request.
@@ -36,6 +38,10 @@ func (c *servedConn) Read(p []byte) (int, error) {
 		n := copy(p, c.prefix)
 		c.prefix = c.prefix[n:]
 		return n, nil
+	}
+	if c.beforeWait != nil {
+		c.beforeWait()
+		c.beforeWait = nil
 	}
 	n, err := c.Conn.Read(p)
 	c.series.read(n)

@@ -106,6 +106,10 @@ func (l malformedLabels) text() string {
 	return labelText(label{"reason", l.reason}, label{"outcome", l.outcome})
 }
 
+func (l handshakeLabels) text() string {
+	return labelText(label{"direction", l.direction}, label{"outcome", l.outcome})
+}
+
 // join is the text of two label sets in one.
 func join(a, b string) string {
 	if a == "" || b == "" {
@@ -142,6 +146,10 @@ func (m *metrics) exposition() []byte {
 		"Messages that were no proper HTTP, by what was wrong and whether they were passed on all the same.")
 	for _, of := range sorted(malformed, malformedLabels.text) {
 		out.sample("sluice_http_malformed_total", of.labels, float64(of.series.Load()))
+	}
+	out.family("sluice_tls_handshakes_total", "counter", "Handshakes with other proxies, by what became of them.")
+	for _, of := range sorted(m.handshakes, handshakeLabels.text) {
+		out.sample("sluice_tls_handshakes_total", of.labels, float64(of.series.Load()))
 	}
 	m.writeProcess(out)
 	return out.Bytes()

@@ -98,7 +98,7 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 			return
 		}
 	}
-	secured, client, protocol, err := acceptMesh(ctx, conn, p.serverTLS)
+	secured, client, protocol, err := p.acceptInTurn(ctx, conn)
 	if err != nil {
 		p.log.Info("refused a proxy", "error", err)
 		if local != nil {

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"maps"
 	"strconv"
 	"sync"
@@ -90,8 +91,11 @@ type metrics struct {
 	unsplitRequests map[unsplitLabels]*atomic.Uint64
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
+	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
 	started         time.Time
 }
+
+type handshakeLabels struct{ direction, outcome string }
 
 type malformedLabels struct{ reason, outcome string }
 
@@ -151,7 +155,34 @@ func newMetrics(options Options) *metrics {
 		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
+		handshakes:      noHandshakes(),
 		started:         options.Now(),
+	}
+}
+
+func noHandshakes() map[handshakeLabels]*atomic.Uint64 {
+	none := map[handshakeLabels]*atomic.Uint64{{directionInbound, handshakeShed}: {}}
+	for _, outcome := range []string{handshakeWhole, handshakeResumed, handshakeFailed} {
+		none[handshakeLabels{directionInbound, outcome}] = &atomic.Uint64{}
+		none[handshakeLabels{directionOutbound, outcome}] = &atomic.Uint64{}
+	}
+	return none
+}
+
+// handshake counts a handshake with another proxy by what became of it.
+func (m *metrics) handshake(direction, outcome string) {
+	m.handshakes[handshakeLabels{direction, outcome}].Add(1)
+}
+
+// handshaken counts one that has ended well, or failed when there is no connection.
+func (m *metrics) handshaken(direction string, secured *tls.Conn) {
+	switch {
+	case secured == nil:
+		m.handshake(direction, handshakeFailed)
+	case secured.ConnectionState().DidResume:
+		m.handshake(direction, handshakeResumed)
+	default:
+		m.handshake(direction, handshakeWhole)
 	}
 }
 

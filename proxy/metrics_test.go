@@ -52,6 +52,7 @@ func TestExpositionIsValid(t *testing.T) {
 		"request_total", "response_total", "response_latency_ms", "tcp_open_total", "tcp_open_connections", "tcp_close_total",
 		"tcp_read_bytes_total", "tcp_write_bytes_total", "identity_cert_expiration_timestamp_seconds",
 		"process_resident_memory_bytes", "proxy_build_info", "sluice_unsplit_requests_total", "sluice_connect_failures_total",
+		"sluice_tls_handshakes_total",
 	} {
 		require.Contains(t, families, name)
 	}

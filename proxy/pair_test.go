@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -195,4 +196,41 @@ func TestControlPlaneAway(t *testing.T) {
 	}, 30*time.Second, time.Millisecond)
 	status, _ = p.caller.AdminGet("/ready")
 	require.Equal(t, 200, status)
+}
+
+// TestLaterConnectionsResume: the second connection to a pod costs no signatures, and the pod knows who
+// it is from all the same.
+func TestLaterConnectionsResume(t *testing.T) {
+	var both sync.WaitGroup
+	both.Add(2)
+	p, _ := newPair(t, []string{"s1"}, only(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/both" {
+			both.Done()
+			both.Wait()
+		}
+		_, _ = io.WriteString(w, r.Header.Get("Sluice-Client-Id"))
+	}))
+	ask := func(path string) {
+		status, body := proxytest.Get(t, p.caller.Client(), shop+path)
+		require.Equal(t, 200, status)
+		require.Equal(t, "spiffe://cluster.local/ns/shop/sa/default", body)
+	}
+	ask("/")
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		response, err := p.caller.Client().Get(shop + "/both")
+		if err != nil {
+			both.Done()
+			t.Error(err)
+			return
+		}
+		_ = response.Body.Close()
+	})
+	ask("/both")
+	asking.Wait()
+	for pod, direction := range map[*proxytest.Pod]string{p.caller: "outbound", p.pods[0]: "inbound"} {
+		for outcome, count := range map[string]float64{"whole": 1, "resumed": 1, "failed": 0} {
+			require.InDelta(t, count, pod.Metric("sluice_tls_handshakes_total", `direction="`+direction+`"`, `outcome="`+outcome+`"`), 0, outcome)
+		}
+	}
 }

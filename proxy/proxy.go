@@ -101,13 +101,15 @@ type Proxy struct {
 	metrics   *metrics
 	upstreams *upstreams
 	mirrors   *mirrors
-	ports     *portMemory
-	activity  *activity
-	conns     *connSet
-	clients   *clientSet
-	buffers   buffers
-	messages  http1.Buffers
-	serverTLS *tls.Config
+	// handshakes are those of connections that other proxies make.
+	handshakes *handshakes
+	ports      *portMemory
+	activity   *activity
+	conns      *connSet
+	clients    *clientSet
+	buffers    buffers
+	messages   http1.Buffers
+	serverTLS  *tls.Config
 
 	admin   *http.Server
 	serving sync.WaitGroup
@@ -131,6 +133,7 @@ func New(options Options) *Proxy {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)
 	})
+	p.handshakes = newHandshakes()
 	p.upstreams = newUpstreams(options, p.metrics)
 	p.upstreams.trunks = newTrunkPool(p)
 	p.mirrors = newMirrors(p)

@@ -53,7 +53,7 @@ func newMeeting(t testing.TB) *meeting {
 	}
 	m.caller, m.callee = of("caller"), of("callee")
 	m.to = linkKey{"10.0.0.1:80", authority.ID("shop", "callee").String()}
-	m.client = newUpstreams(New(Options{Certificates: m.caller, Bundles: m.caller, Now: m.clock}).options, nil)
+	m.client = New(Options{Certificates: m.caller, Bundles: m.caller, Now: m.clock}).upstreams
 	m.restartCallee()
 	return m
 }

@@ -38,6 +38,20 @@ func (p *Proxy) meshServerConfig() *tls.Config {
 	return config
 }
 
+// acceptInTurn makes the server's side of a handshake when it is its turn.
+func (p *Proxy) acceptInTurn(ctx context.Context, conn *servedConn) (_ *tls.Conn, client, protocol string, _ error) {
+	leave, err := p.handshakes.begin(ctx)
+	if err != nil {
+		p.metrics.handshake(directionInbound, handshakeShed)
+		return nil, "", "", err
+	}
+	defer leave()
+	conn.beforeWait = leave
+	secured, client, protocol, err := acceptMesh(ctx, conn, p.serverTLS)
+	p.metrics.handshaken(directionInbound, secured)
+	return secured, client, protocol, err
+}
+
 // acceptMesh makes the server's side of the handshake and returns who the client is and what it
 // speaks.
 func acceptMesh(ctx context.Context, conn net.Conn, config *tls.Config) (_ *tls.Conn, client, protocol string, _ error) {
@@ -68,6 +82,7 @@ func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, to linkKey, pro
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	if err := secured.HandshakeContext(ctx); err != nil {
+		u.metrics.handshake(directionOutbound, handshakeFailed)
 		err = fmt.Errorf("TLS handshake with %s at %s: %w", to.identity, conn.RemoteAddr(), err)
 		if slot.offered {
 			slot.forget()
@@ -75,6 +90,7 @@ func (u *upstreams) dialMesh(ctx context.Context, conn net.Conn, to linkKey, pro
 		}
 		return nil, err
 	}
+	u.metrics.handshaken(directionOutbound, secured)
 	if !slices.Contains(protocols, secured.ConnectionState().NegotiatedProtocol) {
 		return nil, fmt.Errorf("%w: %s at %s", errNoMeshProtocol, to.identity, conn.RemoteAddr())
 	}

@@ -41,6 +41,7 @@ func run(ctx context.Context, arguments []string, getenv func(string) string) er
 		return err
 	}
 	runtime.GOMAXPROCS(settings.processors)
+	limitMemory(getenv, memoryFile)
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: settings.logLevel}))
 	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log}
 	if *snapshotFile != "" {

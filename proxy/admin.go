@@ -3,7 +3,10 @@
 package proxy
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -18,6 +21,9 @@ func (p *Proxy) newAdmin() *http.Server {
 	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("live\n")) })
 	mux.HandleFunc("GET /metrics", p.serveMetrics)
 	mux.Handle("GET /config_dump", loopbackOnly(p.serveConfig))
+	mux.Handle("GET /connections", loopbackOnly(p.serveConnections))
+	mux.Handle("GET /loglevel", loopbackOnly(p.serveLogLevel))
+	mux.Handle("PUT /loglevel", loopbackOnly(p.setLogLevel))
 	mux.Handle("/debug/pprof/", loopbackOnly(pprof.Index))
 	mux.Handle("/debug/pprof/profile", loopbackOnly(pprof.Profile))
 	mux.Handle("/debug/pprof/trace", loopbackOnly(pprof.Trace))
@@ -64,6 +70,23 @@ func (p *Proxy) serveConfig(w http.ResponseWriter, _ *http.Request) {
 		Open:     p.counts.open(snapshot),
 		Snapshot: snapshot,
 	})
+}
+
+func (p *Proxy) serveLogLevel(w http.ResponseWriter, _ *http.Request) {
+	_, _ = fmt.Fprintln(w, p.options.LogLevel.Level()) // Whoever asked has gone if it fails.
+}
+
+// setLogLevel takes the level as the content of the request. It holds until the proxy ends.
+func (p *Proxy) setLogLevel(w http.ResponseWriter, r *http.Request) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64))
+	if err == nil {
+		err = p.options.LogLevel.UnmarshalText(bytes.TrimSpace(text))
+	}
+	if err != nil {
+		http.Error(w, "want debug, info, warn or error: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	p.serveLogLevel(w, r)
 }
 
 func loopbackOnly(handler http.HandlerFunc) http.Handler {

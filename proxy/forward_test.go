@@ -424,3 +424,24 @@ func TestServerSpeaksFirst(t *testing.T) {
 		require.Less(t, talk(dial), 800*time.Millisecond, "%s: and not the second", name)
 	}
 }
+
+// TestTraceContextPasses: what W3C Trace Context says of a request reaches the application and its caller
+// as it was.
+func TestTraceContextPasses(t *testing.T) {
+	p, _ := newPair(t, []string{"s1"}, echo)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/", nil)
+	require.NoError(t, err)
+	for name, value := range map[string]string{
+		"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"Tracestate":  "vendor=t61rcWkgMzE,other=00f067aa0ba902b7",
+		"Baggage":     "user=alice",
+	} {
+		request.Header.Set(name, value)
+	}
+	response, err := p.caller.Client().Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	for name, values := range request.Header {
+		require.Equal(t, values, response.Header["X-Got-"+name])
+	}
+}

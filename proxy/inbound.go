@@ -107,6 +107,9 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 		_ = conn.Close()
 		return
 	}
+	if tracked, ok := conn.Conn.(*trackedConn); ok {
+		tracked.isFrom(client)
+	}
 	info := conn.info
 	info.client, info.labels = client, inboundLabels(destination.Port(), client)
 	served := &servedConn{Conn: secured, info: info}

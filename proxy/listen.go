@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
@@ -50,7 +49,7 @@ func (l Listeners) close() {
 }
 
 // accept hands each connection, with where it was going, to serve until the listener is closed.
-func (p *Proxy) accept(ctx context.Context, listener net.Listener, serve func(context.Context, net.Conn, netip.AddrPort)) {
+func (p *Proxy) accept(ctx context.Context, side string, listener net.Listener, serve func(context.Context, net.Conn, netip.AddrPort)) {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -66,7 +65,7 @@ func (p *Proxy) accept(ctx context.Context, listener net.Listener, serve func(co
 			}
 			continue
 		}
-		tracked, err := p.conns.track(conn)
+		tracked, err := p.conns.track(conn, side)
 		if err != nil {
 			return // The proxy is closing.
 		}
@@ -74,7 +73,7 @@ func (p *Proxy) accept(ctx context.Context, listener net.Listener, serve func(co
 	}
 }
 
-func (p *Proxy) serveConn(ctx context.Context, conn net.Conn, tracked net.Conn, serve func(context.Context, net.Conn, netip.AddrPort)) {
+func (p *Proxy) serveConn(ctx context.Context, conn net.Conn, tracked *trackedConn, serve func(context.Context, net.Conn, netip.AddrPort)) {
 	destination, err := p.options.OriginalDestination(conn)
 	if err != nil || p.isLoop(conn, destination) {
 		p.log.Info("refused a connection that was not redirected here",
@@ -82,7 +81,9 @@ func (p *Proxy) serveConn(ctx context.Context, conn net.Conn, tracked net.Conn, 
 		reset(tracked)
 		return
 	}
-	serve(ctx, tracked, netip.AddrPortFrom(destination.Addr().Unmap(), destination.Port()))
+	destination = netip.AddrPortFrom(destination.Addr().Unmap(), destination.Port())
+	tracked.goesTo(destination)
+	serve(ctx, tracked, destination)
 }
 
 // isLoop says that a connection was going to the proxy itself: carrying it would bring it back here.
@@ -99,49 +100,3 @@ func (p *Proxy) isLoop(conn net.Conn, destination netip.AddrPort) bool {
 	}
 	return false
 }
-
-// connSet holds all accepted connections, so that none outlives the proxy.
-type connSet struct {
-	mutex  sync.Mutex
-	conns  map[net.Conn]struct{}
-	closed bool
-}
-
-func newConnSet() *connSet { return &connSet{conns: map[net.Conn]struct{}{}} }
-
-func (s *connSet) track(conn net.Conn) (net.Conn, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if s.closed {
-		_ = conn.Close()
-		return nil, net.ErrClosed
-	}
-	s.conns[conn] = struct{}{}
-	return &trackedConn{Conn: conn, set: s}, nil
-}
-
-func (s *connSet) closeAll() {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	s.closed = true
-	for conn := range s.conns {
-		_ = conn.Close() // What is open at the drain deadline is cut.
-	}
-}
-
-type trackedConn struct {
-	net.Conn
-	set *connSet
-}
-
-func (c *trackedConn) Close() error {
-	c.set.mutex.Lock()
-	delete(c.set.conns, c.Conn)
-	c.set.mutex.Unlock()
-	return c.Conn.Close()
-}
-
-// CloseWrite says that nothing more will be written.
-func (c *trackedConn) CloseWrite() error { return closeWrite(c.Conn) }
-
-func (c *trackedConn) unwrap() net.Conn { return c.Conn }

@@ -36,6 +36,8 @@ type Options struct {
 	// Version of the proxy, for its metrics.
 	Version string
 	Log     *slog.Logger
+	// LogLevel is that of Log, for /loglevel to show and to change.
+	LogLevel *slog.LevelVar
 
 	// HTTP is what is demanded of requests, and whether what is only odd passes; strict by default.
 	HTTP http1.Rules
@@ -58,6 +60,9 @@ type Options struct {
 func (o *Options) setDefaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.LogLevel == nil {
+		o.LogLevel = &slog.LevelVar{}
 	}
 	if o.OriginalDestination == nil {
 		o.OriginalDestination = OriginalDestination
@@ -126,7 +131,7 @@ func New(options Options) *Proxy {
 		metrics:  newMetrics(options),
 		ports:    newPortMemory(options.Log),
 		activity: newActivity(options.Now),
-		conns:    newConnSet(),
+		conns:    newConnSet(options.Now),
 		clients:  newClientSet(),
 	}
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
@@ -152,8 +157,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.config.set(p.options.Snapshot)
 	}
 	failed := make(chan error, 1)
-	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Outbound, p.serveOutbound) })
-	p.serving.Go(func() { p.accept(serveContext, p.options.Listeners.Inbound, p.serveInbound) })
+	p.serving.Go(func() { p.accept(serveContext, directionOutbound, p.options.Listeners.Outbound, p.serveOutbound) })
+	p.serving.Go(func() { p.accept(serveContext, directionInbound, p.options.Listeners.Inbound, p.serveInbound) })
 	p.serving.Go(func() { failed <- ignoreClosed(p.admin.Serve(p.options.Listeners.Admin)) })
 	if p.options.Discovery != nil {
 		stream := newDiscovery(*p.options.Discovery, p)

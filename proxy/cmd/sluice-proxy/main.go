@@ -42,8 +42,10 @@ func run(ctx context.Context, arguments []string, getenv func(string) string) er
 	}
 	runtime.GOMAXPROCS(settings.processors)
 	limitMemory(getenv, memoryFile)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: settings.logLevel}))
-	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log}
+	level := &slog.LevelVar{}
+	level.Set(settings.logLevel)
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log, LogLevel: level}
 	if *snapshotFile != "" {
 		if err := useSnapshot(&options, *snapshotFile); err != nil {
 			return err

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
@@ -96,7 +98,7 @@ func (u *upstreams) openInTurn(ctx, waits context.Context, to *hop) (*link, erro
 
 func linkOver(conn *upstreamConn, key linkKey) *link {
 	l := &link{conn: conn, key: key, raw: rawConn(conn.underneath())}
-	l.look = func(descriptor uintptr) { l.readable = isReadable(descriptor) }
+	l.look = func(descriptor uintptr) { l.readable = l.hasNews(descriptor) }
 	l.first = l.sendFirst
 	return l
 }
@@ -112,6 +114,15 @@ func (l *link) alive(now time.Time) bool {
 		return true
 	}
 	return !l.ended()
+}
+
+// hasNews says whether the other side has ended the link or has sent something. What another proxy sends
+// before the first answer is its ticket, which is no news (see sessions.go).
+func (l *link) hasNews(descriptor uintptr) bool {
+	if l.key.identity != "" && l.conn.bytesRead == 0 {
+		return isReady(descriptor, unix.POLLRDHUP)
+	}
+	return isReady(descriptor, unix.POLLIN|unix.POLLRDHUP)
 }
 
 func (l *link) ended() bool {
@@ -154,7 +165,7 @@ func (l *link) sendFirst(descriptor uintptr) bool {
 	if l.pending == nil {
 		return true
 	}
-	if l.unseen && isReadable(descriptor) {
+	if l.unseen && l.hasNews(descriptor) {
 		return true // It is still pending.
 	}
 	l.written, l.failed = l.conn.Write(l.pending)

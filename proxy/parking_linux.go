@@ -103,9 +103,9 @@ func (p *parking) read(into []byte) (int, error) {
 	}
 }
 
-// isReadable says whether there is something to read, or the connection has ended.
-func isReadable(descriptor uintptr) bool {
-	ask := [1]unix.PollFd{{Fd: int32(descriptor), Events: unix.POLLIN | unix.POLLRDHUP}}
+// isReady says whether one of the events has come, or the connection is broken.
+func isReady(descriptor uintptr, events int16) bool {
+	ask := [1]unix.PollFd{{Fd: int32(descriptor), Events: events}}
 	for {
 		ready, err := unix.Poll(ask[:], 0)
 		if err != unix.EINTR {

@@ -45,7 +45,12 @@ func TestLinksThatHaveEndedAreNotUsed(t *testing.T) {
 		"an answer nobody asked for":     {toApp, func(_ *link, far net.Conn) { _, _ = far.Write([]byte("HTTP/1.1 408\r\n")) }, 0, false},
 		"ended by a proxy a while ago":   {toPeer, func(_ *link, far net.Conn) { _ = far.Close() }, 100 * time.Millisecond, false},
 		"a proxy was heard a moment ago": {toPeer, func(_ *link, far net.Conn) { _ = far.Close() }, freshTime / 2, true},
-		"too old":                        {toApp, func(l *link, _ net.Conn) { l.expires = now }, time.Millisecond, false},
+		"a ticket of a proxy":            {toPeer, func(_ *link, far net.Conn) { _, _ = far.Write([]byte("ticket")) }, 100 * time.Millisecond, true},
+		"an answer of a proxy that nobody asked for": {toPeer, func(l *link, far net.Conn) {
+			l.conn.bytesRead = 1
+			_, _ = far.Write([]byte("HTTP/1.1 408\r\n"))
+		}, 100 * time.Millisecond, false},
+		"too old": {toApp, func(l *link, _ net.Conn) { l.expires = now }, time.Millisecond, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool := newLinkPool()

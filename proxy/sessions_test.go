@@ -252,3 +252,30 @@ func processorTime(b *testing.B) time.Duration {
 	require.NoError(b, unix.Getrusage(unix.RUSAGE_SELF, &used))
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
+
+// TestUnusedLinksToProxiesAreKept: the ticket that comes with a handshake is not taken for the end of a
+// link that nobody has used yet.
+func TestUnusedLinksToProxiesAreKept(t *testing.T) {
+	m := newMeeting(t)
+	near, far := wire(t)
+	done := make(chan error, 1)
+	go func() {
+		_, _, _, err := acceptMesh(context.Background(), far, m.server)
+		done <- err
+	}()
+	m.client.dial = func(context.Context, string) (net.Conn, error) { return near, nil }
+	l, err := m.client.open(t.Context(), &hop{address: m.to.address, identity: m.to.identity})
+	require.NoError(t, err)
+	defer l.close()
+	require.NoError(t, <-done)
+	require.Eventually(t, func() bool {
+		come := false
+		_ = l.raw.Control(func(descriptor uintptr) { come = isReady(descriptor, unix.POLLIN) })
+		return come
+	}, time.Minute, time.Millisecond)
+	m.client.pool.put(l, time.Now())
+	later := time.Now().Add(time.Second)
+	require.Same(t, l, m.client.pool.take(keyOf(&hop{address: m.to.address, identity: m.to.identity}), later))
+	require.NoError(t, far.Close())
+	require.Eventually(t, func() bool { return !l.alive(later) }, time.Minute, time.Millisecond)
+}

@@ -20,6 +20,8 @@ func (p *planner) held() {
 	switch {
 	case stop != nil:
 		p.stop(stop, "a new template is held")
+	case p.unasked():
+		p.leaveQueue()
 	// Asked before a slot of a budget is taken: others run while somebody makes up his mind.
 	case !p.agreed(v1alpha1.WebhookConfirmRollout, "begin"):
 		p.leaveQueue()

@@ -61,6 +61,7 @@ func standings() map[string]bool {
 		v1alpha1.ReasonScaledToZero:       false,
 		v1alpha1.ReasonPausedByPerson:     false,
 
+		v1alpha1.ReasonRestartHeld:          false,
 		v1alpha1.ReasonFrozen:               false,
 		v1alpha1.ReasonEmergencyStop:        true,
 		v1alpha1.ReasonWaitingForBudget:     false,

@@ -64,7 +64,7 @@ func keepRevisionHistory(annotations map[string]string, next int64) {
 // markTarget writes the labels. A pause that stands is applied with them: server-side apply would
 // take back a field that this manager owned and does not repeat, and so release the hold.
 func (h *hands) markTarget(ctx context.Context, e MarkTarget) error {
-	labels := map[string]any{v1alpha1.LabelCanary: h.canary.Name}
+	labels := h.marks()
 	if e.Hold != "" {
 		labels[v1alpha1.LabelHold] = e.Hold
 		return h.apply(ctx, labels, true, true)
@@ -75,7 +75,16 @@ func (h *hands) markTarget(ctx context.Context, e MarkTarget) error {
 // unpause lifts the hold in one request. It carries the resource version at which the template was
 // compared: had a newer template landed since, the request fails, and the comparison is repeated.
 func (h *hands) unpause(ctx context.Context) error {
-	return h.applyWithoutHold(ctx, map[string]any{v1alpha1.LabelCanary: h.canary.Name}, false)
+	return h.applyWithoutHold(ctx, h.marks(), false)
+}
+
+// marks are the labels that the admission rule looks for.
+func (h *hands) marks() map[string]any {
+	labels := map[string]any{v1alpha1.LabelCanary: h.canary.Name}
+	if holdsRestarts(h.canary) {
+		labels[v1alpha1.LabelRestarts] = v1alpha1.RestartsHeld
+	}
+	return labels
 }
 
 func (h *hands) forgetTarget(ctx context.Context, e ForgetTarget) error {
@@ -85,7 +94,7 @@ func (h *hands) forgetTarget(ctx context.Context, e ForgetTarget) error {
 // applyWithoutHold removes the hold label. Admission wrote it as nobody's, and apply removes only
 // what it owns: then the label is taken first, fenced like the request that follows it.
 func (h *hands) applyWithoutHold(ctx context.Context, labels map[string]any, paused bool) error {
-	for _, label := range []string{v1alpha1.LabelHold, v1alpha1.LabelCanary} {
+	for _, label := range []string{v1alpha1.LabelHold, v1alpha1.LabelRestarts, v1alpha1.LabelCanary} {
 		value, present := h.deployment.Labels[label]
 		if _, stays := labels[label]; stays || !present || h.owns(label) {
 			continue

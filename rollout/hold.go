@@ -28,7 +28,7 @@ func Hold(old, updated *appsv1.Deployment) HoldDecision {
 	case updated.Labels[v1alpha1.LabelCanary] == "" && old.Labels[v1alpha1.LabelCanary] == "",
 		updated.Labels[v1alpha1.LabelManage] == v1alpha1.ManageOff,
 		!updated.DeletionTimestamp.IsZero(),
-		!releases(old, updated):
+		!changes(old, updated):
 		return HoldDecision{}
 	}
 	decision := HoldDecision{Pause: true}
@@ -38,17 +38,23 @@ func Hold(old, updated *appsv1.Deployment) HoldDecision {
 	return decision
 }
 
-// releases: the template changes in more than what asks for a restart.
-func releases(old, updated *appsv1.Deployment) bool {
+// changes: the template changes in more than what asks for a restart, or in that, too, where the Canary
+// does not leave restarts to the Deployment.
+func changes(old, updated *appsv1.Deployment) bool {
 	before, after := &old.Spec.Template, &updated.Spec.Template
+	ignored := restartAnnotations()
+	// As with the Canary's label: a request that loses this one is held all the same.
+	if old.Labels[v1alpha1.LabelRestarts] == v1alpha1.RestartsHeld || updated.Labels[v1alpha1.LabelRestarts] == v1alpha1.RestartsHeld {
+		ignored = nil
+	}
 	return !apiequality.Semantic.DeepEqual(before.Spec, after.Spec) ||
 		!maps.Equal(before.Labels, after.Labels) ||
-		!maps.Equal(withoutRestarts(before.Annotations), withoutRestarts(after.Annotations))
+		!maps.Equal(leaveOut(before.Annotations, ignored), leaveOut(after.Annotations, ignored))
 }
 
-func withoutRestarts(annotations map[string]string) map[string]string {
+func leaveOut(annotations map[string]string, keys []string) map[string]string {
 	rest := maps.Clone(annotations)
-	for _, key := range restartAnnotations() {
+	for _, key := range keys {
 		delete(rest, key)
 	}
 	return rest

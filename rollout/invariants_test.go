@@ -72,7 +72,8 @@ func (w *world) still() bool {
 		return w.seen.Target.Hold == "" && w.seen.Target.Canary == "" && w.seen.Split == nil
 	}
 	decision := Plan(&w.canary, w.observe(), w.now)
-	waiting := decision.Standing.Reason == v1alpha1.ReasonScaledToZero && w.seen.Target.Replicas == 0
+	waiting := decision.Standing.Reason == v1alpha1.ReasonScaledToZero && w.seen.Target.Replicas == 0 ||
+		decision.Standing.Reason == v1alpha1.ReasonRestartHeld && w.canary.Spec.Restart == v1alpha1.RestartAsk
 	return len(decision.Effects) == 0 && (!decision.Standing.Reconciling || waiting)
 }
 

@@ -29,7 +29,7 @@ func (p *planner) keepHold() {
 
 // keepLabels keeps the Deployment labelled and paused by this run.
 func (p *planner) keepLabels() {
-	if t := p.seen.Target; t.Canary != p.canary.Name || t.Hold != p.status.Run {
+	if t := p.seen.Target; !p.marked() || t.Hold != p.status.Run {
 		p.do(MarkTarget{Hold: p.status.Run})
 	}
 }

@@ -121,10 +121,11 @@ func (o *observer) target(ctx context.Context, s *scene) error {
 		Recreate:         d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType,
 		ProgressDeadline: progressDeadline(d),
 		Canary:           d.Labels[v1alpha1.LabelCanary], Hold: d.Labels[v1alpha1.LabelHold],
-		Unmanaged:  d.Labels[v1alpha1.LabelManage] == v1alpha1.ManageOff,
-		Revision:   revision(d.Annotations),
-		PauseOwner: pauseOwner(d),
-		SelectsAll: selector.Matches(labels.Set(releasedLabels("", "", ""))),
+		RestartsHeld: d.Labels[v1alpha1.LabelRestarts] == v1alpha1.RestartsHeld,
+		Unmanaged:    d.Labels[v1alpha1.LabelManage] == v1alpha1.ManageOff,
+		Revision:     revision(d.Annotations),
+		PauseOwner:   pauseOwner(d),
+		SelectsAll:   selector.Matches(labels.Set(releasedLabels("", "", ""))),
 	}
 	return nil
 }

@@ -72,6 +72,8 @@ type Target struct {
 	// Canary and Hold are the values of Sluice's labels; Unmanaged: the break-glass label is on.
 	Canary, Hold string
 	Unmanaged    bool
+	// RestartsHeld: the label is on with which admission holds restarts, too.
+	RestartsHeld bool
 	// Revision as the Deployment controller counts.
 	Revision int64
 	// PauseOwner is who applies spec.paused as false again and again, by its name as a field manager;

@@ -279,7 +279,7 @@ func (p *planner) canaryTemplate() (corev1.PodTemplateSpec, bool) {
 
 // targetIs says whether the workload asks for a template.
 func (p *planner) targetIs(template corev1.PodTemplateSpec, known bool) bool {
-	return known && sameRelease(p.seen.Target.Template, template)
+	return known && p.same(p.seen.Target.Template, template)
 }
 
 // since is how long the current phase has lasted.

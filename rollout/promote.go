@@ -89,7 +89,7 @@ func (p *planner) finish(canary *Set) {
 	t, old := p.seen.Target, p.stableSet()
 	p.note(fmt.Sprintf("ReplicaSet %s was handed over to the Deployment", canary.Name))
 	switch {
-	case !sameRelease(t.Template, canary.Template):
+	case !p.same(t.Template, canary.Template):
 		p.promoted(canary, "promoted; the next template is already there")
 	case t.Paused && t.Hold != "":
 		p.do(Unpause{})

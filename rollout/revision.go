@@ -17,7 +17,7 @@ import (
 )
 
 // restartAnnotations are written by people and programs that want pods restarted. A template change
-// of nothing else is a restart, not a release. The admission rules in config/webhook list them too,
+// of nothing else is a restart: spec.restart says whether it is a release. The admission rules in config/webhook list them too,
 // and a test compares.
 func restartAnnotations() []string {
 	return []string{
@@ -40,6 +40,11 @@ func sameRelease(a, b corev1.PodTemplateSpec) bool {
 	return apiequality.Semantic.DeepEqual(released(a), released(b))
 }
 
+// sameRevision is sameRelease with restarts counted.
+func sameRevision(a, b corev1.PodTemplateSpec) bool {
+	return apiequality.Semantic.DeepEqual(normalized(a), normalized(b))
+}
+
 func withoutHash(template corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 	out := template.DeepCopy()
 	delete(out.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
@@ -47,10 +52,15 @@ func withoutHash(template corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
 }
 
 func released(template corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
-	out := withoutHash(template)
+	out := normalized(template)
 	for _, key := range restartAnnotations() {
 		delete(out.Annotations, key)
 	}
+	return out
+}
+
+func normalized(template corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
+	out := withoutHash(template)
 	out.CreationTimestamp.Reset()
 	clearDefaults(&out.Spec)
 	return out

@@ -189,7 +189,7 @@ func (p *planner) rejected() {
 		p.enter(v1alpha1.PhaseStable, "the Deployment was unpaused at a rejected template")
 	case p.targetIs(stable, stableKnown):
 		p.enter(v1alpha1.PhaseStable, "the workload's template is stable's again")
-	case !p.targetIs(canary, canaryKnown):
+	case !p.speaksOf(canary, canaryKnown):
 		p.enter(v1alpha1.PhaseStable, "the workload has a newer template")
 	case p.asked(v1alpha1.AnnotationRetry):
 		p.retry()

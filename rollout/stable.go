@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -25,7 +24,7 @@ func (p *planner) stable() {
 		p.refuse(p.unsuitable())
 	case t.Paused && known == nil:
 		p.adoptPaused()
-	case t.Paused && !sameRelease(t.Template, known.Template):
+	case t.Paused && !p.same(t.Template, known.Template):
 		p.begin(known)
 	case t.Paused && t.Hold != "":
 		p.release(known, "the held template is stable's")
@@ -49,7 +48,7 @@ func (p *planner) unsuitable() string {
 
 // refuse leaves an unsuitable workload to the Deployment controller.
 func (p *planner) refuse(reason string) {
-	if t := p.seen.Target; t.Canary == p.canary.Name || t.Hold != "" {
+	if t := p.seen.Target; p.bears() {
 		p.do(ForgetTarget{StayPaused: t.Paused && t.Hold == ""})
 	}
 	p.stalled(v1alpha1.ReasonInvalidSpec, reason)
@@ -134,7 +133,7 @@ func (p *planner) settle(known *Set) {
 		p.rest(serving)
 	case serving != nil && t.Complete:
 		p.adopt(serving, "stable: its rollout is complete")
-	case known != nil && !sameRelease(t.Template, known.Template):
+	case known != nil && !p.same(t.Template, known.Template):
 		p.handAll()
 		p.wait(v1alpha1.ReasonBypassed, fmt.Sprintf(
 			"a new template is rolling out unheld; waiting until Deployment %s is complete, then it is stable", t.Name))
@@ -147,10 +146,21 @@ func (p *planner) settle(known *Set) {
 
 // keepMark keeps the label that the admission rule looks for, and takes off a hold that is none.
 func (p *planner) keepMark() {
-	t := p.seen.Target
-	if t.Canary != p.canary.Name || (t.Hold != "" && !t.Paused) {
+	if t := p.seen.Target; !p.marked() || (t.Hold != "" && !t.Paused) {
 		p.do(MarkTarget{})
 	}
+}
+
+// marked: the labels that the admission rule looks for are there.
+func (p *planner) marked() bool {
+	t := p.seen.Target
+	return t.Canary == p.canary.Name && t.RestartsHeld == holdsRestarts(p.canary)
+}
+
+// bears: the Deployment has a label of this Canary's, or a hold.
+func (p *planner) bears() bool {
+	t := p.seen.Target
+	return t.Canary == p.canary.Name || t.RestartsHeld || t.Hold != ""
 }
 
 // rest stands Ready unless something is still being put away.
@@ -240,8 +250,7 @@ func (p *planner) deleteSplit() {
 
 // begin starts a run from stable to the held template, unless that was rejected before.
 func (p *planner) begin(stable *Set) {
-	template := p.seen.Target.Template
-	judged := p.lastWord(template)
+	judged := p.lastWord()
 	kind := v1alpha1.RunCanary
 	switch {
 	case judged == nil:
@@ -257,7 +266,7 @@ func (p *planner) begin(stable *Set) {
 		return
 	}
 	p.status.Run = p.nextRun()
-	if unfinished := p.unfinished(template); unfinished != nil {
+	if unfinished := p.unfinished(); unfinished != nil {
 		p.status.Run, spec = unfinished.Name, unfinished.Spec
 	} else {
 		p.do(CreateRun{Name: p.status.Run, Spec: spec})
@@ -293,18 +302,18 @@ func (p *planner) runSpec(stable *Set, kind v1alpha1.RunKind) (v1alpha1.CanaryRu
 	return spec, err
 }
 
-// lastWord is the newest run that rejected a template, or that replaced it as stable so recently
+// lastWord is the newest run that rejected the held template, or that replaced it as stable so recently
 // that it may be returned to.
-func (p *planner) lastWord(template corev1.PodTemplateSpec) *v1alpha1.CanaryRun {
+func (p *planner) lastWord() *v1alpha1.CanaryRun {
 	for i := range p.seen.Runs {
 		run := &p.seen.Runs[i]
 		switch run.Record.Outcome {
 		case v1alpha1.OutcomeRolledBack:
-			if recordedSame(run.Spec.Candidate, template) {
+			if p.speaksOf(templateOf(run.Spec.Candidate)) {
 				return run
 			}
 		case v1alpha1.OutcomePromoted:
-			if recordedSame(run.Spec.Stable, template) && p.withinWindow(run.Record.EndedAt) {
+			if p.speaksOf(templateOf(run.Spec.Stable)) && p.withinWindow(run.Record.EndedAt) {
 				return run
 			}
 		}
@@ -317,9 +326,9 @@ func (p *planner) withinWindow(ended *metav1.Time) bool {
 	return ended != nil && window > 0 && p.now.Sub(ended.Time) <= window // Records say up to a second more.
 }
 
-// unfinished is a run for this template that was created and not entered: the controller died.
-func (p *planner) unfinished(template corev1.PodTemplateSpec) *v1alpha1.CanaryRun {
-	if len(p.seen.Runs) == 0 || p.seen.Runs[0].Record.Outcome != "" || !recordedSame(p.seen.Runs[0].Spec.Candidate, template) {
+// unfinished is a run for the held template that was created and not entered: the controller died.
+func (p *planner) unfinished() *v1alpha1.CanaryRun {
+	if len(p.seen.Runs) == 0 || p.seen.Runs[0].Record.Outcome != "" || !p.targetIs(templateOf(p.seen.Runs[0].Spec.Candidate)) {
 		return nil
 	}
 	return &p.seen.Runs[0]

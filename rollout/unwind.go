@@ -11,9 +11,8 @@ import (
 // unwind is the last phase of a Canary that is being deleted: traffic is on stable and the canary's
 // pods are gone. It leaves a plain Deployment and lets the Canary go.
 func (p *planner) unwind() {
-	t := p.seen.Target
 	p.moving(v1alpha1.ReasonProgressing, "the Canary is being deleted")
-	if t.Canary == p.canary.Name || t.Hold != "" {
+	if p.bears() {
 		p.forget()
 	}
 	p.handAll()
@@ -28,7 +27,7 @@ func (p *planner) unwind() {
 // controller's own rules, unless it was rejected: nobody asked for that one.
 func (p *planner) forget() {
 	t, stable := p.seen.Target, p.stableSet()
-	known := stable != nil && sameRelease(t.Template, stable.Template)
+	known := stable != nil && p.same(t.Template, stable.Template)
 	if known && !stable.Owned {
 		p.do(GiveBackSet{Name: stable.Name})
 		stable.Owned = true // handAll must not give it back twice

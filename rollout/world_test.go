@@ -111,14 +111,14 @@ func (w *world) apply(effect Effect) {
 	case ClearFinalizer:
 		w.gone = true
 	case MarkTarget:
-		t.Canary, t.Hold = "app", e.Hold
+		t.Canary, t.Hold, t.RestartsHeld = "app", e.Hold, holdsRestarts(&w.canary)
 		if e.Hold != "" {
 			t.Paused = true
 		}
 	case Unpause:
-		t.Paused, t.Hold = false, ""
+		t.Paused, t.Hold, t.RestartsHeld = false, "", holdsRestarts(&w.canary)
 	case ForgetTarget:
-		t.Canary, t.Hold, t.Paused = "", "", e.StayPaused
+		t.Canary, t.Hold, t.Paused, t.RestartsHeld = "", "", e.StayPaused, false
 	case CreateRun:
 		w.seen.Runs = append([]v1alpha1.CanaryRun{{ObjectMeta: metav1.ObjectMeta{Name: e.Name}, Spec: e.Spec}}, w.seen.Runs...)
 	case RecordRun:
@@ -240,14 +240,24 @@ func (w *world) kubelet(calm bool) {
 }
 
 // push is a commit that Git's tool applies, under the admission rule.
-func (w *world) push(image string) {
+func (w *world) push(image string) { w.write(template(image)) }
+
+// restart is kubectl rollout restart, under the admission rule.
+func (w *world) restart(when string) {
+	restarted := *w.seen.Target.Template.DeepCopy()
+	restarted.Annotations = map[string]string{"kubectl.kubernetes.io/restartedAt": when}
+	w.write(restarted)
+}
+
+func (w *world) write(changed corev1.PodTemplateSpec) {
 	t := w.seen.Target
-	if sameTemplate(t.Template, template(image)) {
+	if sameTemplate(t.Template, changed) {
 		return
 	}
-	t.Template = template(image)
+	held := t.Canary != "" && (t.RestartsHeld || !sameRelease(t.Template, changed))
+	t.Template = changed
 	t.Generation++
-	if t.Canary != "" {
+	if held {
 		t.Paused = true
 		if t.Hold == "" {
 			t.Hold = v1alpha1.HoldPending
@@ -258,7 +268,7 @@ func (w *world) push(image string) {
 // disturb is one thing that happens.
 func (w *world) disturb() {
 	t := w.seen.Target
-	switch w.random.IntN(18) {
+	switch w.random.IntN(20) {
 	case 0:
 		w.push([]string{"A", "B", "C"}[w.random.IntN(3)])
 	case 1:
@@ -307,6 +317,12 @@ func (w *world) disturb() {
 		w.ask()
 	case 11:
 		w.seen.Dependencies = [][]Dependency{nil, {{Namespace: "shop", Name: "other", Phase: v1alpha1.PhaseHolding}}}[w.random.IntN(2)]
+	case 12:
+		w.restart([]string{"once", "again"}[w.random.IntN(2)])
+	case 13:
+		if w.random.IntN(5) == 0 {
+			w.canary.Spec.Restart = []v1alpha1.Restart{v1alpha1.RestartRoll, v1alpha1.RestartCanary, v1alpha1.RestartAsk}[w.random.IntN(3)]
+		}
 	default:
 		w.calmTick()
 	}

@@ -98,6 +98,13 @@ type CanarySpec struct {
 	// +optional
 	Gate Gate `json:"gate,omitzero"`
 
+	// restart says what becomes of a template change in nothing but restart annotations, such as
+	// kubectl rollout restart makes: "roll", the Deployment rolls it out by itself; "canary", a run like
+	// for any other change; "ask", held until people promote or abort its run.
+	// +kubebuilder:default=roll
+	// +optional
+	Restart Restart `json:"restart,omitempty"`
+
 	// rollbackWindow: a template that was stable at most this long ago is returned to without steps; 0s: none is.
 	// +kubebuilder:default="24h"
 	// +optional
@@ -127,6 +134,18 @@ type CanarySpec struct {
 
 	RunPolicy `json:",inline"`
 }
+
+// Restart says what becomes of a change that only restarts pods.
+//
+// +kubebuilder:validation:XValidation:rule="self in ['roll', 'canary', 'ask']",message="spec.restart: write roll, canary or ask"
+type Restart string
+
+// Kinds of restart; empty, in a Canary written without defaults, is RestartRoll.
+const (
+	RestartRoll   Restart = "roll"   // by the Deployment's own rolling update, never held
+	RestartCanary Restart = "canary" // in a run like any other change
+	RestartAsk    Restart = "ask"    // held until people say so
+)
 
 // TargetReference names a workload in the Canary's namespace.
 type TargetReference struct {

@@ -52,6 +52,7 @@ const (
 	ReasonDrainDeadlinePassed = "DrainDeadlinePassed" // event: open work was cut at the drain deadline
 
 	ReasonAwaitingApproval     = "AwaitingApproval"     // Reconciling: a step's gate is passed and people's word is missing
+	ReasonRestartHeld          = "RestartHeld"          // Reconciling: a restart waits for people's word, as spec.restart says
 	ReasonApproved             = "Approved"             // event: a step is left on people's word
 	ReasonRequested            = "Requested"            // event: something that people asked for is being done
 	ReasonInvalidRequest       = "InvalidRequest"       // event: something that people asked for cannot be read

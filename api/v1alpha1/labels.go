@@ -18,6 +18,9 @@ const (
 	// LabelManage with the value ManageOff, set on a Deployment in the request that unpauses it, is
 	// the recorded break-glass: admission lets template changes through unheld.
 	LabelManage = "sluice.dev/manage"
+	// LabelRestarts with the value RestartsHeld is on a Deployment whose Canary does not leave restarts to
+	// it: admission then holds a change of only restart annotations, too.
+	LabelRestarts = "sluice.dev/restarts"
 	// LabelRevision is on ReplicaSets that a run has taken out of the Deployment's selector; its
 	// value is RevisionStable, RevisionCanary or RevisionHistory.
 	LabelRevision = "sluice.dev/revision"
@@ -50,6 +53,7 @@ const (
 const (
 	ManageOff       = "off"
 	HoldPending     = "pending"
+	RestartsHeld    = "held"
 	InjectEnabled   = "enabled"
 	InjectDisabled  = "disabled"
 	RevisionStable  = "stable"

@@ -103,10 +103,11 @@ func (h *hands) target(s *State, effect rollout.Effect) {
 	case rollout.MarkTarget:
 		d.Marked, d.Hold = true, h.holder(e.Hold)
 		d.Paused = d.Paused || e.Hold != ""
+		d.RestartsHeld = s.Canary.Restart != 0
 	case rollout.Unpause:
-		d.Marked, d.Hold, d.Paused = true, notHeld, false
+		d.Marked, d.Hold, d.Paused, d.RestartsHeld = true, notHeld, false, s.Canary.Restart != 0
 	case rollout.ForgetTarget:
-		d.Marked, d.Hold, d.Paused = false, notHeld, e.StayPaused
+		d.Marked, d.Hold, d.Paused, d.RestartsHeld = false, notHeld, e.StayPaused, false
 	}
 	if d.Paused != paused {
 		d.Complete = false
@@ -314,7 +315,7 @@ func (h *hands) status(s *State, made *step) {
 	}
 	switch {
 	case run != c.Run:
-		s.Passed, c.Aborted = 0, false
+		s.Passed, c.Aborted, c.Promoted = 0, false, false
 	case made.passes():
 		s.Passed = max(s.Passed, c.Weight)
 	}

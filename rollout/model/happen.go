@@ -34,6 +34,8 @@ const (
 	editSteps
 	suspend
 	abort
+	promote
+	editRestart
 	deleteSplit
 	deleteRecord
 	windowPasses
@@ -104,6 +106,10 @@ func (h happening) describe(s *State) string { //nolint:gocyclo,funlen // one li
 		return fmt.Sprintf("Git: suspend: %v", !s.Canary.Suspended)
 	case abort:
 		return "a person asks for the abort of the run"
+	case promote:
+		return "a person asks for the promotion of the run"
+	case editRestart:
+		return "Git: restart: " + string(restartNames()[h.arg])
 	case deleteSplit:
 		return "a person deletes the TrafficSplit"
 	case deleteRecord:
@@ -143,9 +149,12 @@ func (s *State) happenings() []happening {
 		}
 	}
 	if !s.Canary.Gone {
-		found = append(found, happening{kind: deleteCanary}, happening{kind: suspend}, happening{kind: abort})
+		found = append(found, happening{kind: deleteCanary}, happening{kind: suspend}, happening{kind: abort}, happening{kind: promote})
 		for list := range stepLists() {
 			found = append(found, happening{editSteps, uint8(list)})
+		}
+		for i := range restartNames() {
+			found = append(found, happening{editRestart, uint8(i)})
 		}
 	}
 	for i := range s.Runs {
@@ -229,14 +238,10 @@ func (s *State) toDeployment(h happening) { //nolint:gocyclo // one case for eac
 		s.Sets[h.arg].Ready = 0
 	case push:
 		d.Template = template(h.arg << 1)
-		if d.Template.release() != before.Template.release() && d.Marked && !d.Unmanaged {
-			d.Paused = true
-			if d.Hold == notHeld {
-				d.Hold = pending
-			}
-		}
+		d.admit(before.Template)
 	case restart:
 		d.Template |= 1
+		d.admit(before.Template)
 	case scaleTo:
 		d.Replicas = h.arg
 	case unpause:
@@ -252,6 +257,18 @@ func (s *State) toDeployment(h happening) { //nolint:gocyclo // one case for eac
 	}
 	if before.Template != d.Template || before.Replicas != d.Replicas || before.Paused != d.Paused {
 		d.Complete = false
+	}
+}
+
+// admit is the admission rule.
+func (d *deployment) admit(before template) {
+	changes := d.Template.release() != before.release() || d.RestartsHeld && d.Template != before
+	if !changes || !d.Marked || d.Unmanaged {
+		return
+	}
+	d.Paused = true
+	if d.Hold == notHeld {
+		d.Hold = pending
 	}
 }
 
@@ -277,6 +294,10 @@ func (s *State) byPeople(h happening) {
 		c.Suspended, c.Edited = !c.Suspended, true
 	case abort:
 		c.Aborted = c.Run != noRun
+	case promote:
+		c.Promoted = c.Run != noRun
+	case editRestart:
+		c.Restart, c.Edited = h.arg, c.Edited || c.Restart != h.arg
 	case deleteSplit:
 		s.Split = split{}
 	case deleteRecord:

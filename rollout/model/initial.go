@@ -43,6 +43,24 @@ func initialStates(replicas uint8) []State {
 	return all
 }
 
+// initialStates are those of the options' Canary: where restarts are held, such a hold is among them,
+// and a restart that was rejected.
+func (o *Options) initialStates() []State {
+	all := initialStates(o.Replicas)
+	if o.Restart == "" {
+		return all
+	}
+	restarting, rejected := all[3], all[5]
+	restarting.Deployment.Template = 1
+	rejected.Deployment.Template, rejected.Runs[0].CandidateRun = 1, 1
+	all = append(all, restarting, rejected)
+	for i := range all {
+		all[i].Canary.Restart = uint8(slices.Index(restartNames(), o.Restart))
+		all[i].Deployment.RestartsHeld = all[i].Deployment.Marked
+	}
+	return all
+}
+
 // serving is a set as the Deployment controller leaves it.
 func serving(t template, replicas, revision uint8) set {
 	return set{

@@ -31,6 +31,7 @@ func Invariants() []Invariant {
 		{"a step is left only when its gate passes and its hold is over", stepIsPassed},
 		{"a step that asks for people's word is left only with it", approved},
 		{"a run goes on only when its webhooks agree", webhooksAgree},
+		{"a restart that people are to be asked about begins only with their word", restartIsAsked},
 		{"a run begins only with a slot of its budgets", admitted},
 		{"in an emergency no run goes on", evacuated},
 		{"what is handed over is whole, has all traffic and was analysed", handoverIsAnalysed},
@@ -141,7 +142,7 @@ func weightIsAskedFor(s *step) string {
 		}
 		canary := s.slot(s.decision.Status.Canary.ReplicaSet)
 		switch d := &s.state.Deployment; {
-		case canary == nil || canary.Template.release() != d.Template.release():
+		case canary == nil || !s.state.same(canary.Template, d.Template):
 			return fmt.Sprintf("weight %d for a template that is not asked for", e.CanaryWeight)
 		case !d.Paused:
 			return fmt.Sprintf("weight %d while the Deployment is not held", e.CanaryWeight)
@@ -155,7 +156,7 @@ func weightIsAskedFor(s *step) string {
 func weightIsEarned(s *step) string {
 	return effects(s, func(e rollout.WriteSplit) string {
 		run := s.run()
-		if e.CanaryWeight == 0 || s.handedOver() || run != nil && run.Return || int(e.CanaryWeight) <= int(s.state.Passed) {
+		if e.CanaryWeight == 0 || s.handedOver() || run != nil && run.Return || s.state.Canary.Promoted || int(e.CanaryWeight) <= int(s.state.Passed) {
 			return ""
 		}
 		for _, candidate := range s.canary.Spec.Steps {
@@ -203,7 +204,7 @@ func stepIsPassed(s *step) string {
 	if !s.stepIsLeft() {
 		return ""
 	}
-	if run := s.run(); run != nil && run.Return {
+	if run := s.run(); run != nil && run.Return || s.state.Canary.Promoted {
 		return ""
 	}
 	switch {
@@ -211,6 +212,18 @@ func stepIsPassed(s *step) string {
 		return fmt.Sprintf("the step is left with %s", s.look)
 	case s.state.Canary.StepAge != drainOver && s.state.Canary.Step >= 0:
 		return "the step is left before its hold is over"
+	}
+	return ""
+}
+
+func restartIsAsked(s *step) string {
+	run, c := s.run(), &s.state.Canary
+	if run == nil || run.Return || restartNames()[c.Restart] != v1alpha1.RestartAsk || c.Promoted ||
+		s.canary.Status.Phase != v1alpha1.PhaseHeld || !entered(s, v1alpha1.PhaseScaling) {
+		return ""
+	}
+	if run.StableRun.release() == s.state.Deployment.Template.release() {
+		return "a restart begins and nobody said so"
 	}
 	return ""
 }
@@ -224,7 +237,7 @@ func handoverIsAnalysed(s *step) string { //nolint:gocyclo // one invariant is r
 		switch {
 		case s.canary.Status.Phase != v1alpha1.PhasePromoting || given == nil || given.Name != s.state.Canary.Canary:
 			return fmt.Sprintf("handover of %s in phase %s", e.Name, s.canary.Status.Phase)
-		case given.Template.release() != d.Template.release():
+		case !s.state.same(given.Template, d.Template):
 			return "handover of a template that is not asked for"
 		case given.Ready < d.Replicas || given.Replicas != d.Replicas:
 			return fmt.Sprintf("handover of %d ready pods of %d", given.Ready, d.Replicas)
@@ -232,7 +245,7 @@ func handoverIsAnalysed(s *step) string { //nolint:gocyclo // one invariant is r
 			return "handover without all the traffic"
 		case run == nil || run.Outcome != underWay:
 			return "handover in a run that is no longer under way"
-		case !run.Return && s.state.Passed != 100:
+		case !run.Return && !s.state.Canary.Promoted && s.state.Passed != 100:
 			return fmt.Sprintf("handover after a gate was passed at %d", s.state.Passed)
 		case !d.Paused:
 			return "handover while the Deployment is not held"
@@ -249,7 +262,7 @@ func unpauseIsSafe(s *step) string {
 			if !one.Exists || !one.Owned && one.Name != c.Stable {
 				continue
 			}
-			if one.Template.release() == d.Template.release() {
+			if s.state.same(one.Template, d.Template) {
 				return ""
 			}
 			serving = serving || one.Owned && one.Ready > 0 && one.Replicas > 0
@@ -267,7 +280,7 @@ func rejectedStaysHeld(s *step) string {
 		if e.StayPaused || !d.Paused || s.canary.Status.Phase != v1alpha1.PhaseRejected || run == nil {
 			return ""
 		}
-		if run.CandidateRun.release() == d.Template.release() && run.Outcome == rolledBack {
+		if s.state.same(run.CandidateRun, d.Template) && run.Outcome == rolledBack {
 			return "the Deployment is unpaused at the rejected template"
 		}
 		return ""
@@ -349,7 +362,7 @@ func abortComesFirst(s *step) string {
 	default:
 		return ""
 	}
-	over := run.Outcome != underWay || run.CandidateRun.release() != d.Template.release() || c.Deleting || c.Aborted || !d.Paused
+	over := run.Outcome != underWay || !s.state.same(run.CandidateRun, d.Template) || c.Deleting || c.Aborted || !d.Paused
 	switch s.decision.Status.Phase {
 	case v1alpha1.PhaseHeld, v1alpha1.PhaseScaling, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhaseAwaitingApproval, v1alpha1.PhasePromoting:
 		if over {

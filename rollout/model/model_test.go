@@ -35,11 +35,11 @@ const (
 func forms() []Options {
 	switch {
 	case *whole:
-		return []Options{{Disturbances: 2, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 2}, {Disturbances: 1, Replicas: 3}, {Disturbances: 2, Replicas: 3, States: 1_000_000}}
+		return []Options{{Disturbances: 2, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 1, Restart: v1alpha1.RestartCanary}, {Disturbances: 1, Replicas: 2, Restart: v1alpha1.RestartAsk}, {Disturbances: 1, Replicas: 2}, {Disturbances: 1, Replicas: 3}, {Disturbances: 2, Replicas: 3, States: 1_000_000}}
 	case raceDetector:
 		return []Options{{Disturbances: 1, Replicas: 1, States: 2_000}}
 	}
-	return []Options{{Disturbances: 1, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 3, States: 30_000}}
+	return []Options{{Disturbances: 1, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 1, Restart: v1alpha1.RestartAsk}, {Disturbances: 1, Replicas: 3, States: 30_000}}
 }
 
 // No decision breaks an invariant in any small world, and when the world is left alone it comes to
@@ -55,8 +55,8 @@ func TestModel(t *testing.T) {
 		began := time.Now()
 		result, err := Search(form)
 		require.NoError(t, err)
-		t.Logf("%d disturbances, %d replicas, asks: %v: %d distinct states (%v by disturbances), complete: %v; %d decisions, %d moves, %d out of bounds; %s",
-			form.Disturbances, form.Replicas, form.Asks, result.States, result.Layers, result.Complete, result.Plans, result.Moves, result.CutOff, time.Since(began).Round(time.Second))
+		t.Logf("%d disturbances, %d replicas, asks: %v, restart: %q: %d distinct states (%v by disturbances), complete: %v; %d decisions, %d moves, %d out of bounds; %s",
+			form.Disturbances, form.Replicas, form.Asks, form.Restart, result.States, result.Layers, result.Complete, result.Plans, result.Moves, result.CutOff, time.Since(began).Round(time.Second))
 		if result.Violation != nil {
 			t.Fatal(result.Violation)
 		}
@@ -173,9 +173,9 @@ type player struct {
 // play begins at a named initial state.
 func (s *search) play(t *testing.T, begin string, replicas uint8) *player {
 	t.Helper()
-	at := slices.Index([]string{"rest", "rolling", "created", "held", "returning", "rejected", "rest without history", "held without history"}, begin)
+	at := slices.Index([]string{"rest", "rolling", "created", "held", "returning", "rejected", "rest without history", "held without history", "restarting", "restart rejected"}, begin)
 	require.GreaterOrEqual(t, at, 0, begin)
-	p := &player{T: t, search: s, state: initialStates(replicas)[at]}
+	p := &player{T: t, search: s, state: s.options.initialStates()[at]}
 	p.state.normal()
 	return p
 }

@@ -69,8 +69,15 @@ func (s *search) moves(state *State, left int, visit func(*move) bool) *failure 
 	return nil
 }
 
+// allowed: the options bound what happens.
 func (s *search) allowed(h happening) bool {
-	return h.kind != scaleTo || h.arg <= s.options.Replicas
+	switch h.kind {
+	case scaleTo:
+		return h.arg <= s.options.Replicas
+	case promote, editRestart:
+		return s.options.Restart != ""
+	}
+	return true
 }
 
 // reconciles visits one decision carried out whole, by a controller that dies at each write, and

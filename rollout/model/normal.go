@@ -38,7 +38,7 @@ func (s *State) forgetTimes() { //nolint:gocyclo // one line for each time that 
 	}
 	if phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected {
 		s.Passed = 0
-		c.Aborted = false
+		c.Aborted, c.Promoted = false, false
 	}
 	if !judges(phase) || c.StepAge == never {
 		c.StepAge, c.VerdictFresh = never, false
@@ -89,7 +89,14 @@ func without(a, unread, same age) age {
 func (s *State) forgetRuns() {
 	var kept [maxRuns]run
 	var moved [maxRuns]int
-	var spoken [releases]bool
+	var spoken [2 * releases]bool
+	// Where restarts are held, each template has a word of its own.
+	word := func(t template) template {
+		if s.Canary.Restart == 0 {
+			return t &^ 1
+		}
+		return t
+	}
 	count := 0
 	for i := range s.Runs {
 		moved[i] = -1
@@ -100,11 +107,11 @@ func (s *State) forgetRuns() {
 		speaks := false
 		switch {
 		case r.Outcome == rolledBack:
-			speaks = !spoken[r.CandidateRun.release()]
-			spoken[r.CandidateRun.release()] = true
+			speaks = !spoken[word(r.CandidateRun)]
+			spoken[word(r.CandidateRun)] = true
 		case r.Outcome == promoted && r.Ended && r.Recent:
-			speaks = !spoken[r.StableRun.release()]
-			spoken[r.StableRun.release()] = true
+			speaks = !spoken[word(r.StableRun)]
+			spoken[word(r.StableRun)] = true
 		}
 		if r.Outcome != promoted {
 			r.Recent = false

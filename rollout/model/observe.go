@@ -73,6 +73,11 @@ func outcomeNames() []v1alpha1.Outcome {
 	return []v1alpha1.Outcome{"", v1alpha1.OutcomePromoted, v1alpha1.OutcomeRolledBack, v1alpha1.OutcomeCancelled}
 }
 
+// restartNames are the values of spec.restart; the first is its default.
+func restartNames() []v1alpha1.Restart {
+	return []v1alpha1.Restart{v1alpha1.RestartRoll, v1alpha1.RestartCanary, v1alpha1.RestartAsk}
+}
+
 // stepLists are the lists of weights that spec.steps is edited between; the first is what it begins with.
 func stepLists() [][]uint8 { return [][]uint8{{10, 50, 100}, {100}, {20, 100}} }
 
@@ -137,14 +142,18 @@ func (w *world) canary(s *State) *v1alpha1.Canary {
 	object.Name, object.Namespace, object.Generation = appName, "shop", 2
 	object.Spec = v1alpha1.CanarySpec{
 		TargetRef: v1alpha1.TargetReference{APIVersion: "apps/v1", Kind: "Deployment", Name: appName},
-		Steps:     stepsOf(c.Steps), Suspend: c.Suspended,
+		Steps:     stepsOf(c.Steps), Suspend: c.Suspended, Restart: restartNames()[c.Restart],
 		History: &v1alpha1.History{Limit: maxRuns - 2}, RollbackWindow: &metav1.Duration{Duration: rollbackWindow}, Drain: &metav1.Duration{Duration: drainDeadline},
 	}
 	if c.Finalizer {
 		object.Finalizers = []string{v1alpha1.FinalizerCanary}
 	}
+	object.Annotations = map[string]string{}
 	if c.Aborted {
-		object.Annotations = map[string]string{v1alpha1.AnnotationAbort: s.runName(c.Run)}
+		object.Annotations[v1alpha1.AnnotationAbort] = s.runName(c.Run)
+	}
+	if c.Promoted {
+		object.Annotations[v1alpha1.AnnotationPromote] = s.runName(c.Run)
 	}
 	if c.Deleting {
 		object.DeletionTimestamp = w.ago(0)
@@ -219,7 +228,7 @@ func (w *world) observe(s *State) rollout.Observed {
 		seen.Target = &rollout.Target{
 			Name: appName, Generation: 1, Template: w.templates[d.Template], Replicas: int32(d.Replicas), MaxSurge: surge,
 			Paused: d.Paused, Complete: d.Complete, ProgressDeadline: progressDeadline,
-			Hold: s.holdLabel(), Unmanaged: d.Unmanaged, Revision: int64(d.Revision),
+			Hold: s.holdLabel(), Unmanaged: d.Unmanaged, RestartsHeld: d.RestartsHeld, Revision: int64(d.Revision),
 		}
 		if d.Marked {
 			seen.Target.Canary = appName

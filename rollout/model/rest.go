@@ -105,6 +105,8 @@ func (s *search) atRest(state *State) *failure { //nolint:gocyclo // one reason 
 		return nil
 	case c.Deleting:
 		return wrong("a Canary that is deleted stays in phase %s: %s", c.phase(), decision.Standing.Message)
+	case reason == v1alpha1.ReasonRestartHeld && restartNames()[c.Restart] == v1alpha1.RestartAsk && !c.Promoted:
+		return nil
 	case reason == v1alpha1.ReasonScaledToZero && d.Replicas == 0, reason == v1alpha1.ReasonPausedByPerson && d.Paused && d.Hold == notHeld:
 		return nil
 	case decision.Standing.Reconciling:

@@ -21,6 +21,8 @@ type Options struct {
 	Replicas uint8
 	// Asks: webhooks, people and policies are asked.
 	Asks bool
+	// Restart is what the Canary begins with; with one, people also promote and edit it.
+	Restart v1alpha1.Restart
 }
 
 // Result of a search.
@@ -71,7 +73,7 @@ func Search(options Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i, initial := range initialStates(options.Replicas) {
+	for i, initial := range options.initialStates() {
 		s.meet(initial, uint32(len(s.nodes)), uint32(i), 0)
 	}
 	s.result.Complete = s.run()

@@ -29,6 +29,11 @@ type template uint8
 
 func (t template) release() uint8 { return uint8(t >> 1) }
 
+// same: one template, or one release to a Canary that leaves restarts to the Deployment.
+func (s *State) same(a, b template) bool {
+	return a == b || s.Canary.Restart == 0 && a.release() == b.release()
+}
+
 // name stands for the name of a ReplicaSet and for its hash. The Deployment controller's names follow
 // from the template: what it makes again after a deletion is called as before.
 type name uint8
@@ -77,6 +82,8 @@ type deployment struct {
 	// Counted are the pods in the status, which the Deployment controller goes by when a set lacks its
 	// annotation.
 	Counted uint8
+	// RestartsHeld: the label is on with which admission holds restarts, too.
+	RestartsHeld bool
 	// NoHistory: revisionHistoryLimit is 0.
 	NoHistory bool
 }
@@ -105,6 +112,10 @@ type canary struct {
 	Suspended, StoodSuspended bool
 	// Aborted: people asked for the abort of the current run.
 	Aborted bool
+	// Promoted: people asked for the promotion of the current run.
+	Promoted bool
+	// Restart is an index into restartNames.
+	Restart uint8
 	// Edited: the generation is not the observed one.
 	Edited bool
 	// Steps is an index into stepLists.

@@ -35,7 +35,7 @@ func (s *search) violation(at uint32, failed *failure) *Violation {
 	for ; s.nodes[start].parent != start; start = s.nodes[start].parent {
 		way = append(way, s.nodes[start])
 	}
-	state := initialStates(s.options.Replicas)[s.nodes[start].move]
+	state := s.options.initialStates()[s.nodes[start].move]
 	state.normal()
 	v := &Violation{Invariant: failed.invariant, Why: failed.why, Trace: []string{"     " + state.String()}}
 	for i := len(way) - 1; i >= 0; i-- {

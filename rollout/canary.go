@@ -33,8 +33,9 @@ func (p *planner) held() {
 		p.waitForProxies()
 	case !p.seen.Split.Acknowledged:
 		p.waitForProxies()
+	case !p.cleared():
+		p.wait(v1alpha1.ReasonProgressing, "pods that no revision of the run needs are going")
 	default:
-		p.emptyStrangers()
 		p.enter(v1alpha1.PhaseScaling, "all traffic is pinned to stable")
 	}
 }

@@ -57,13 +57,30 @@ func (p *planner) roleOf(set *Set) string {
 	return v1alpha1.RevisionHistory
 }
 
-// emptyStrangers scales down released sets that are no part of the run: what an unheld rollout had
-// begun, or what was warm after the last run.
-func (p *planner) emptyStrangers() {
+// cleared takes the pods of released sets that nobody needs: what an unheld rollout had begun or had made
+// of a rejected template, what a handover has left. Stable is whole before, and open work on them ends or
+// is cut at the drain deadline. It says whether none is left; the split must stay until then, which keeps
+// traffic off them.
+func (p *planner) cleared() bool {
+	left := false
 	for i := range p.seen.Sets {
 		set := &p.seen.Sets[i]
-		if !set.Owned && set.Replicas > 0 && p.roleOf(set) == v1alpha1.RevisionHistory {
+		if set.Owned || set.Deleting || p.kept(set) || set.Replicas == 0 && set.Pods == 0 {
+			continue
+		}
+		left = true
+		if set.Replicas > 0 && p.stableWhole() && p.drained(set.Hash) {
 			p.do(ScaleSet{Name: set.Name})
 		}
 	}
+	if left {
+		p.soon()
+	}
+	return !left
+}
+
+// kept: it is stable's set or, while its run is being set up, the canary's.
+func (p *planner) kept(set *Set) bool {
+	role := p.roleOf(set)
+	return role == v1alpha1.RevisionStable || role == v1alpha1.RevisionCanary && p.status.Phase == v1alpha1.PhaseHeld
 }

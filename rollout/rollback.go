@@ -195,32 +195,11 @@ func (p *planner) rejected() {
 		p.retry()
 	default:
 		p.keepHold()
-		p.emptyRejected()
+		if p.cleared() {
+			p.deleteSplit()
+		}
 		p.standRejected()
 	}
-}
-
-// emptyRejected takes pods that are neither stable's nor wanted: an unheld rollout has made them of the
-// rejected template, when somebody had unpaused the Deployment, or had deleted it and made it again; or
-// they were stable when the workload came back to a rejected template in the midst of a handover, and
-// may have open work. The split goes when nothing drains under it any more.
-func (p *planner) emptyRejected() {
-	draining := false
-	for i := range p.seen.Sets {
-		set := &p.seen.Sets[i]
-		switch {
-		case set.Owned || set.Replicas == 0 || p.roleOf(set) == v1alpha1.RevisionStable || !p.stableWhole():
-		case p.drained(set.Hash):
-			p.do(ScaleSet{Name: set.Name})
-		default:
-			draining = true
-		}
-	}
-	if draining {
-		p.soon()
-		return
-	}
-	p.deleteSplit()
 }
 
 func (p *planner) standRejected() {

@@ -186,27 +186,18 @@ func (p *planner) rest(serving *Set) {
 	p.stand(standing)
 }
 
-// tidy puts away what a run left. Pods go before the split that keeps traffic off them; sets without
-// pods go back to the Deployment's history.
+// tidy puts away what a run left: pods before the split, and then the sets go back to the Deployment's
+// history.
 func (p *planner) tidy() {
-	pods := false
+	if !p.cleared() {
+		return
+	}
 	for i := range p.seen.Sets {
-		set := &p.seen.Sets[i]
-		switch {
-		case set.Owned || set.Deleting:
-		case set.Replicas > 0:
-			p.do(ScaleSet{Name: set.Name})
-			pods = true
-		case set.Pods > 0:
-			p.decision.Next = NextInterval
-			pods = true
-		default:
+		if set := &p.seen.Sets[i]; !set.Owned && !set.Deleting {
 			p.putAway(set)
 		}
 	}
-	if !pods {
-		p.deleteSplit()
-	}
+	p.deleteSplit()
 }
 
 // handAll leaves everything to the Deployment controller, which is rolling out: it scales sets down

@@ -320,7 +320,7 @@ func trafficGoesFirst(s *step) string { //nolint:gocyclo // one invariant is rea
 			return ""
 		case split.Canary == one.Name && split.Weight > 0 || split.Stable == one.Name && split.Weight < 100:
 			return fmt.Sprintf("%s loses its pods while it has weight", name)
-		case !waited && (!split.Acknowledged || split.Open) && s.canary.Status.Phase != v1alpha1.PhaseStable:
+		case !waited && (!split.Acknowledged || split.Open):
 			return fmt.Sprintf("%s loses its pods while work may be open on it", name)
 		}
 		return ""

@@ -27,6 +27,11 @@ func (s *State) forgetTimes() { //nolint:gocyclo // one line for each time that 
 		c.PhaseAge = without(c.PhaseAge, drainOver, young)
 	case v1alpha1.PhaseRollingBack:
 		c.PhaseAge = without(c.PhaseAge, progressOver, drainOver)
+	case v1alpha1.PhaseStable, v1alpha1.PhaseHeld, v1alpha1.PhaseRejected:
+		c.PhaseAge = without(c.PhaseAge, progressOver, drainOver)
+		if !s.strays() {
+			c.PhaseAge = without(c.PhaseAge, drainOver, young)
+		}
 	default:
 		c.PhaseAge = without(without(c.PhaseAge, drainOver, young), progressOver, young)
 	}
@@ -74,6 +79,16 @@ func (s *State) short() bool {
 func (s *State) sized() bool {
 	slot := s.find(s.Canary.Canary)
 	return slot >= 0 && s.Sets[slot].Replicas == s.Canary.Size
+}
+
+// strays: a released set has pods whose drain a phase without a run may wait for.
+func (s *State) strays() bool {
+	for _, one := range s.Sets {
+		if one.Exists && !one.Owned && one.Replicas > 0 {
+			return s.Split.Exists
+		}
+	}
+	return false
 }
 
 // without replaces an age that nothing tells apart from another.

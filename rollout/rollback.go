@@ -49,11 +49,12 @@ func (p *planner) interrupted() bool {
 	return true
 }
 
-// bypassed: somebody unpaused the Deployment. Its controller rolls out now; Sluice does not fight.
+// bypassed: somebody unpaused the Deployment, and its controller rolls out. With the break-glass label
+// that is what shall be; else the next look holds it again.
 func (p *planner) bypassed() {
-	message := "the Deployment was unpaused: its controller rolls the held template out without analysis"
+	message := "the Deployment was unpaused in the midst of the run"
 	if p.seen.Target.Unmanaged {
-		message += " (break-glass label " + v1alpha1.LabelManage + ")"
+		message = "the Deployment was unpaused with the break-glass label " + v1alpha1.LabelManage + ": its controller rolls the held template out without analysis"
 	}
 	p.end(v1alpha1.OutcomeCancelled, message)
 	p.event(true, v1alpha1.ReasonBypassed, message)

@@ -28,9 +28,31 @@ func (p *planner) stable() {
 		p.begin(known)
 	case t.Paused && t.Hold != "":
 		p.release(known, "the held template is stable's")
+	case p.bypassesHold(known):
+		p.holdAgain()
 	default:
 		p.settle(known)
 	}
+}
+
+// bypassesHold: the Deployment has begun to roll a template out that was not held, with no word of a
+// person's that it shall, and stable still has pods to go back to. A manifest that unpauses with each
+// sync would do so again.
+func (p *planner) bypassesHold(known *Set) bool {
+	t := p.seen.Target
+	return !t.Paused && !t.Unmanaged && t.PauseOwner == "" && known != nil && known.Owned && !known.Deleting && known.Replicas > 0 &&
+		!p.same(t.Template, known.Template)
+}
+
+// holdAgain stops a rollout that bypassed the hold. The set that it began is released like any other
+// beside stable, and becomes the canary; alone in the Deployment, stable is filled up again.
+func (p *planner) holdAgain() {
+	message := fmt.Sprintf("a new template was rolling out unheld: it is held now, and its pods become the canary; to roll it out without Sluice set the label %s=%s",
+		v1alpha1.LabelManage, v1alpha1.ManageOff)
+	p.do(MarkTarget{Hold: v1alpha1.HoldPending})
+	p.event(true, v1alpha1.ReasonBypassed, message)
+	p.moving(v1alpha1.ReasonBypassed, message)
+	p.decision.Next = AtOnce
 }
 
 // unsuitable says why a workload cannot be released step by step.

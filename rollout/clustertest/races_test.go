@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -69,7 +68,7 @@ func TestRevertBetweenHandoverAndUnpause(t *testing.T) {
 	require.Equal(t, v1alpha1.RunReturn, b.run("app-2").Spec.Kind)
 }
 
-// A person unpauses in mid-run: Sluice does not fight, says so, and adopts what comes out.
+// A person unpauses in mid-run: the template is held again, and its pods are the next run's canary.
 func TestPersonUnpausesMidRun(t *testing.T) {
 	b := newBed(t)
 	b.start()
@@ -77,13 +76,66 @@ func TestPersonUnpausesMidRun(t *testing.T) {
 	b.gate.set(func(g *gate) { g.silent = true })
 	b.git("app:v2")
 	b.awaitHolding(50)
-	require.NoError(t, b.client.Patch(t.Context(), b.deployment(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"paused":false}}`))))
+	canary := b.canary().Status.Canary.ReplicaSet
+	b.steerReady(false) // else the rollout may be over before anybody sees it
+	b.patch(b.deployment(), `{"spec":{"paused":false}}`)
+	b.eventually("the next run begins", func() bool { return b.canary().Status.Run == "app-2" })
+	b.steerReady(true)
+	b.eventually("the next run holds", func() bool {
+		status := b.canary().Status
+		return status.Run == "app-2" && status.Phase == v1alpha1.PhaseHolding && status.Weight == 50
+	})
+	require.Equal(t, v1alpha1.OutcomeCancelled, b.run("app-1").Record.Outcome)
+	require.Equal(t, canary, b.canary().Status.Canary.ReplicaSet, "no second set of an equal template")
+	require.Len(t, b.pods()["app:v1"], 2, "stable is whole again")
+	b.requireOneOwnedSet("app:v1")
+	b.gate.set(func(g *gate) { g.silent = false })
+	b.awaitStable("app:v2")
+	require.Equal(t, v1alpha1.OutcomePromoted, b.run("app-2").Record.Outcome)
+	b.requireOwnedHistory()
+}
+
+// With the break-glass label Sluice does not fight, says so, and adopts what comes out.
+func TestBreakGlassMidRun(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.rest("app:v1", 2)
+	b.gate.set(func(g *gate) { g.silent = true })
+	b.git("app:v2")
+	b.awaitHolding(50)
+	b.patch(b.deployment(), `{"metadata":{"labels":{"sluice.dev/manage":"off"}},"spec":{"paused":false}}`)
 	b.awaitStable("app:v2")
 	require.Equal(t, v1alpha1.OutcomeCancelled, b.run("app-1").Record.Outcome)
+	require.Equal(t, "app-1", b.canary().Status.Run)
 	require.Nil(t, b.split())
 	b.eventually("no leftovers", func() bool {
 		return !slices.ContainsFunc(b.sets(), released)
 	})
+}
+
+// Admission was not there when the template changed: the set that the rollout began becomes the canary.
+func TestUnheldRolloutIsHeld(t *testing.T) {
+	b := newBed(t)
+	b.start()
+	b.rest("app:v1", 3)
+	b.gate.set(func(g *gate) { g.silent = true })
+	b.steerReady(false)
+	b.stop()
+	b.patch(b.deployment(), `{"metadata":{"labels":{"sluice.dev/manage":"off"}}}`)
+	b.git("app:v2")
+	b.eventually("the rollout has begun", func() bool { return len(b.pods()["app:v2"]) > 0 })
+	begun := b.setOf("app:v2")
+	b.patch(b.deployment(), `{"metadata":{"labels":{"sluice.dev/manage":null}}}`)
+	b.start()
+	b.eventually("a run has taken it", func() bool { return b.canary().Status.Run == "app-1" })
+	b.steerReady(true)
+	b.awaitHolding(50)
+	require.Equal(t, begun, b.canary().Status.Canary.ReplicaSet)
+	require.Len(t, b.pods()["app:v1"], 3)
+	b.requireOneOwnedSet("app:v1")
+	b.gate.set(func(g *gate) { g.silent = false })
+	b.awaitStable("app:v2")
+	require.Equal(t, v1alpha1.OutcomePromoted, b.run("app-1").Record.Outcome)
 }
 
 // The controller dies after every single write, and each time a new one goes on from there.

@@ -116,6 +116,8 @@ func (h *hands) target(s *State, effect rollout.Effect) {
 
 func (h *hands) holder(run string) holder {
 	switch i, known := h.runs[run]; {
+	case run == v1alpha1.HoldPending:
+		return pending
 	case !known:
 		h.misfit = fmt.Sprintf("the hold names the unknown run %q", run)
 		return heldByGone

@@ -147,3 +147,30 @@ func TestRejectedTemplateComesBackDuringTheHandover(t *testing.T) {
 	require.Zero(t, p.state.Sets[p.state.find(was)].Replicas)
 	require.False(t, p.state.Split.Exists)
 }
+
+// A hold that somebody lifts without the break-glass is put back; what the rollout began is the canary.
+func TestUnpausedTemplateIsHeldAgain(t *testing.T) {
+	p := began(t, "held", 2)
+	p.does("until Holding 50", "a person unpauses the Deployment", "look", "the Deployment controller syncs", "look")
+	require.True(t, p.state.Deployment.Paused)
+	canary := p.state.Canary.Canary
+	require.Equal(t, nobody, canary, "the run is over")
+	p.does("look")
+	slot := p.state.find(p.state.Canary.Canary)
+	require.Equal(t, p.state.Deployment.Template, p.state.Sets[slot].Template, "its set goes on")
+	p.rests(v1alpha1.PhaseStable)
+	require.Equal(t, promoted, p.state.Runs[0].Outcome)
+}
+
+func TestUnpausedRejectedTemplateIsHeldAgain(t *testing.T) {
+	p := began(t, "rejected", 2)
+	p.does("a person unpauses the Deployment", "the Deployment controller syncs")
+	p.rests(v1alpha1.PhaseRejected)
+}
+
+func TestBreakGlassIsLeftAlone(t *testing.T) {
+	p := began(t, "rejected", 2)
+	p.does("a person unpauses the Deployment with the break-glass label")
+	p.rests(v1alpha1.PhaseStable)
+	require.Equal(t, rolledBack, p.state.Runs[0].Outcome)
+}

@@ -297,7 +297,7 @@ func (s *State) byPeople(h happening) {
 	case promote:
 		c.Promoted = c.Run != noRun
 	case editRestart:
-		c.Restart, c.Edited = h.arg, c.Edited || c.Restart != h.arg
+		c.Restart, c.Edited = h.arg, true
 	case deleteSplit:
 		s.Split = split{}
 	case deleteRecord:

@@ -17,7 +17,7 @@ func began(t *testing.T, begin string, replicas uint8) *player {
 	t.Helper()
 	s, err := newSearch(Options{Disturbances: 9, Replicas: replicas})
 	require.NoError(t, err)
-	return s.play(t, begin, replicas)
+	return s.play(t, begin)
 }
 
 func TestPausedDuringRestartNamesThePerson(t *testing.T) {

@@ -228,7 +228,7 @@ func (s *State) passTime() {
 }
 
 // toDeployment is what people, Git and autoscalers write on the Deployment, under the admission rule.
-func (s *State) toDeployment(h happening) { //nolint:gocyclo // one case for each thing that can happen
+func (s *State) toDeployment(h happening) {
 	d := &s.Deployment
 	before := *d
 	switch h.kind {

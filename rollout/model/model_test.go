@@ -141,7 +141,7 @@ func TestForgottenClocksAreNotRead(t *testing.T) {
 	s, err := newSearch(Options{Disturbances: 1, Replicas: 2})
 	require.NoError(t, err)
 	for _, begin := range []string{"held", "returning", "rejected", "rest"} {
-		p := s.play(t, begin, 2)
+		p := s.play(t, begin)
 		for range 40 {
 			state := p.state
 			_, _, want := s.plan(&state, look{verdict: "pass"})
@@ -171,7 +171,7 @@ type player struct {
 }
 
 // play begins at a named initial state.
-func (s *search) play(t *testing.T, begin string, replicas uint8) *player {
+func (s *search) play(t *testing.T, begin string) *player {
 	t.Helper()
 	at := slices.Index([]string{"rest", "rolling", "created", "held", "returning", "rejected", "rest without history", "held without history", "restarting", "restart rejected"}, begin)
 	require.GreaterOrEqual(t, at, 0, begin)

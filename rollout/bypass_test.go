@@ -52,3 +52,45 @@ func TestUnheldRolloutIsHeld(t *testing.T) {
 		})
 	}
 }
+
+// However long the run of a rollout that nobody held must wait, its pods have no traffic meanwhile, and
+// the queue counts from when stable could carry all of it.
+func TestUnheldPodsHaveNoTrafficWhileTheirRunWaits(t *testing.T) {
+	w := newWorld(1)
+	w.until(t, w.atRest)
+	w.seen.Target.Canary = ""
+	w.push("B")
+	w.controller()
+	w.reconcile(false)
+	w.kubelet(true)
+	begun := w.seen.serving().Name
+	w.annotate(v1alpha1.AnnotationPause, "app-1")
+	w.until(t, func() bool {
+		decision := Plan(&w.canary, w.observe(), w.now)
+		return w.canary.Status.Phase == v1alpha1.PhaseHeld && decision.Standing.Reason == v1alpha1.ReasonPaused && len(decision.Effects) == 0
+	})
+	require.Equal(t, begun, w.canary.Status.Canary.ReplicaSet)
+	require.NotZero(t, w.seen.set(begun).Ready)
+	require.Zero(t, w.seen.Split.CanaryWeight)
+	require.EqualValues(t, 3, w.seen.set(w.canary.Status.Stable.ReplicaSet).Ready)
+
+	w.push("A")
+	w.until(t, w.atRest)
+	require.Nil(t, w.seen.Split)
+	require.Empty(t, w.violation)
+}
+
+// Pods that no revision of a run needs are kept out of the traffic when the run ends, too.
+func TestStraysOutliveARunWithoutTraffic(t *testing.T) {
+	w := holdingAt(t, 10)
+	w.seen.Sets = append(w.seen.Sets, Set{Name: "app-stray", Hash: "stray", Template: template("C"), Replicas: 1, Pods: 1, Ready: 1, Revision: 1})
+	w.push("A")
+	w.until(t, func() bool {
+		if w.seen.Split == nil {
+			require.Zero(t, w.seen.set("app-stray").Pods)
+		}
+		return w.atRest()
+	})
+	require.Nil(t, w.seen.Split)
+	require.Empty(t, w.violation)
+}

@@ -16,6 +16,9 @@ func (p *planner) held() {
 		return
 	}
 	p.keepHold()
+	if p.shield() {
+		return
+	}
 	stop := p.braked()
 	switch {
 	case stop != nil:

@@ -2,7 +2,11 @@
 
 package rollout
 
-import "github.com/sluice-mesh/sluice/api/v1alpha1"
+import (
+	"slices"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
 
 // keepHold keeps what must be true while the hold stands: the Deployment is paused under this run's
 // label and owns exactly one ReplicaSet, stable. With a second one, scaling to zero and back would
@@ -55,6 +59,25 @@ func (p *planner) roleOf(set *Set) string {
 		return v1alpha1.RevisionStable
 	}
 	return v1alpha1.RevisionHistory
+}
+
+// shield takes the traffic off pods that an unheld rollout has made, as soon as stable can carry all of it:
+// the run may have to wait for long, and nobody has asked for them. It says whether it does.
+func (p *planner) shield() bool {
+	if p.pinned() || !p.stableWhole() || !p.strays() {
+		return false
+	}
+	p.writeSplit(0, Routing{})
+	p.status.PhaseStartedAt = stamp(p.now) // what is open on them has the whole drain deadline
+	p.waitForProxies()
+	return true
+}
+
+// strays: there are pods beside stable's.
+func (p *planner) strays() bool {
+	return slices.ContainsFunc(p.seen.Sets, func(set Set) bool {
+		return p.roleOf(&set) != v1alpha1.RevisionStable && (set.Replicas > 0 || set.Pods > 0)
+	})
 }
 
 // cleared takes the pods of released sets that nobody needs: what an unheld rollout had begun or had made

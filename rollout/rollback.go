@@ -112,7 +112,9 @@ func (p *planner) rollingBack() {
 // rolledBack closes the run. A rejected template keeps the Deployment held, anything else goes on
 // from the stable phase.
 func (p *planner) rolledBack() {
-	p.deleteSplit()
+	if !p.strays() { // else the split keeps traffic off them until they are gone
+		p.deleteSplit()
+	}
 	outcome := v1alpha1.OutcomeCancelled
 	if p.run != nil && p.run.Record.Outcome != "" {
 		outcome = p.run.Record.Outcome

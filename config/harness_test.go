@@ -219,6 +219,7 @@ totalWeight: 100
 surge: full
 steps: [{weight: 5, hold: 1m}, {weight: 25, hold: 2m}, {weight: 50, hold: 2m}, {weight: 100, hold: 10m}]
 gate: {successRate: 99, latency: {p99: 500ms}}
+restart: roll
 rollbackWindow: 24h
 drain: 30s
 maxHold: 2h

@@ -229,8 +229,11 @@ func TestLaterConnectionsResume(t *testing.T) {
 	ask("/both")
 	asking.Wait()
 	for pod, direction := range map[*proxytest.Pod]string{p.caller: "outbound", p.pods[0]: "inbound"} {
-		for outcome, count := range map[string]float64{"whole": 1, "resumed": 1, "failed": 0} {
-			require.InDelta(t, count, pod.Metric("sluice_tls_handshakes_total", `direction="`+direction+`"`, `outcome="`+outcome+`"`), 0, outcome)
+		handshakes := func(outcome string) float64 {
+			return pod.Metric("sluice_tls_handshakes_total", `direction="`+direction+`"`, `outcome="`+outcome+`"`)
 		}
+		require.InDelta(t, 1, handshakes("whole"), 0)
+		require.GreaterOrEqual(t, handshakes("resumed"), 1.0, "two when the first connection was put back late")
+		require.InDelta(t, 0, handshakes("failed"), 0)
 	}
 }

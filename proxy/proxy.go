@@ -188,8 +188,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 // knows that what it sends at this moment was not read; what has begun has the time that is left. What
 // is open then is cut below TLS, so that it does not look the same.
 func (p *Proxy) close(left time.Duration) {
+	p.clients.closeIdle() // First: what is accepted until nobody listens any more is not acted upon.
 	p.options.Listeners.close()
-	p.clients.closeIdle()
 	p.clients.await(left)
 	p.conns.closeAll()
 	p.clients.cutAll()

@@ -55,6 +55,10 @@ func (k Kinds) has(kind Kind) bool { return k&(1<<kind) != 0 }
 // KindOf is the kind of a field by its name, which is not empty.
 func KindOf(name []byte) Kind { return kindOf(name) }
 
+// MayTrail says whether a field, whose name is not empty, may come after content: whether no recipient
+// would read the message, or what follows it, differently for it.
+func MayTrail(name []byte) bool { return !hop.has(kindOf(name)) }
+
 func kindOf(name []byte) Kind {
 	if known, kind := candidate(name); known != "" && equalFold(name, known) {
 		return kind

@@ -91,6 +91,19 @@ func (h *head) Fields(yield func(name, value []byte) bool) {
 	}
 }
 
+// Onward calls yield with the name and value of each field that goes beyond the connection.
+func (h *head) Onward(yield func(name, value []byte) bool) {
+	for i := range h.fields {
+		f := &h.fields[i]
+		if f.dropped || hop.has(f.kind) {
+			continue
+		}
+		if !yield(f.name.of(h.data), f.value.of(h.data)) {
+			return
+		}
+	}
+}
+
 // addLine adds a field line.
 func (h *head) addLine(data []byte, line span, rules Rules) error {
 	text := line.of(data)

@@ -133,6 +133,22 @@ func (r *Request) readTarget(data []byte, rules Rules) error {
 	return nil
 }
 
+// CheckLine refuses a method and a target that may not stand in a request line, with the error that
+// reading them would end with.
+func CheckLine(method, target string) error {
+	if !isToken([]byte(method)) {
+		return ErrMethod
+	}
+	if target == "" {
+		return ErrTarget
+	}
+	var r Request
+	data := []byte(method + target)
+	r.data = data
+	r.method, r.target = span{0, uint32(len(method))}, span{uint32(len(method)), uint32(len(data))}
+	return r.readTarget(data, Rules{})
+}
+
 // checkTarget refuses bytes that no target may hold. A fragment is for clients alone; a recipient
 // that cuts it off would see another path.
 func checkTarget(target []byte) error {

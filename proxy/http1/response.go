@@ -26,6 +26,15 @@ func (r *Response) KeepsAlive() bool {
 	return r.persists() && r.framing != UntilClose && r.framing != Tunnel
 }
 
+// StatedLength is what Content-Length says: of the content, or of that which a GET would have had. It is
+// -1 when it says nothing, or nothing that may be said.
+func (r *Response) StatedLength() int64 {
+	if r.lengths == 0 || r.framing == Tunnel || r.status/100 == 1 || r.status == 204 {
+		return -1
+	}
+	return r.contentLength
+}
+
 // FramingTo is how the content is sent to a client: one of HTTP/1.0 knows no chunks.
 func (r *Response) FramingTo(version1 bool) Framing {
 	switch {

@@ -89,6 +89,18 @@ func (w *Writer) Response(r *Response, how Sending) {
 	w.buffer = r.appendFraming(out, how.Framing)
 }
 
+// RequestLine begins a request that has come as something else than HTTP/1.1. Field adds to it, its
+// framing as well; EndHead ends its head. CheckLine and IsHost say what it may be given.
+func (w *Writer) RequestLine(method, target, host string, framing Framing) {
+	w.reserve(len(method) + len(target) + len(host) + 32)
+	w.framing = framing
+	w.buffer = append(w.buffer, method...)
+	w.buffer = append(w.buffer, ' ')
+	w.buffer = append(w.buffer, target...)
+	w.buffer = append(w.buffer, " HTTP/1.1\r\n"...)
+	w.buffer = appendField(w.buffer, "Host", host)
+}
+
 // Status begins a response of the proxy's own.
 func (w *Writer) Status(status int, reason string, framing Framing) {
 	w.reserve(256)
@@ -156,14 +168,19 @@ func (w *Writer) EndContent(from *Reader) {
 	if w.framing != ByChunks {
 		return
 	}
-	w.reserve(8)
-	w.buffer = append(w.buffer, "0\r\n"...)
+	w.LastChunk()
 	if from != nil && len(from.content.trailers) > 0 {
 		w.reserve(len(from.content.tail))
 		tail := head{data: from.content.tail}
 		w.buffer = tail.appendFields(w.buffer, from.content.trailers, Owned, ByChunks)
 	}
 	w.EndHead()
+}
+
+// LastChunk ends content in chunks. Field adds trailers, EndHead ends them.
+func (w *Writer) LastChunk() {
+	w.reserve(8)
+	w.buffer = append(w.buffer, "0\r\n"...)
 }
 
 // Pending is how much is gathered and not yet written.

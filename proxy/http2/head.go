@@ -243,8 +243,8 @@ func (b *block) trailers() ([]hpack.HeaderField, error) {
 		}
 	}
 	for _, f := range b.fields {
-		if f.Name == "content-length" || f.Name == "host" {
-			return nil, ErrTrailer
+		if !http1.MayTrail([]byte(f.Name)) {
+			return nil, ErrTrailer // Some recipients would merge it with the head.
 		}
 	}
 	return b.fields, nil

@@ -20,7 +20,7 @@ type attempt struct {
 	to     *hop
 	load   *load
 	// up is the endpoint's stream.
-	up *http2.Stream
+	up upward
 	// sent is how much content was written.
 	sent int
 
@@ -208,7 +208,8 @@ func (a *attempt) refuse(err error) {
 	x := a.stream
 	failure := errorReset
 	var malformed http2.MalformedError
-	if errors.As(err, &malformed) {
+	var malformed1 http1.Error
+	if errors.As(err, &malformed) || errors.As(err, &malformed1) {
 		failure = errorMalformed
 	}
 	x.proxy.log.Info("no answer", "to", a.to.address, "method", x.head.Method, "error", err)

@@ -2,8 +2,20 @@
 
 package proxy
 
-// grpcUnavailable is the status of a call that may be made again.
-const grpcUnavailable = "14"
+const (
+	// grpcUnimplemented is the status of a call that fails as often as it is made.
+	grpcUnimplemented = "12"
+	// grpcUnavailable is the status of a call that may be made again.
+	grpcUnavailable = "14"
+)
+
+// grpcStatusOf is the status of a call that was answered in the proxy's own name.
+func grpcStatusOf(code string) string {
+	if code == errorHTTP1Only {
+		return grpcUnimplemented
+	}
+	return grpcUnavailable
+}
 
 // knownGRPC is a status as a label: what gRPC does not know could be anything.
 func knownGRPC(status string) string {

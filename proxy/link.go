@@ -183,6 +183,13 @@ func (l *link) begin(x *exchange, now time.Time) {
 	}
 }
 
+// beginAlone makes ready for a request whose client somebody else looks after.
+func (l *link) beginAlone() {
+	l.exchange, l.deadline = nil, time.Time{}
+	l.readBefore, l.writtenBefore = l.conn.bytesRead, l.conn.bytesWritten.Load()
+	_ = l.conn.SetDeadline(time.Time{}) // Reading will tell.
+}
+
 // Read reads the answer. When it is long in coming, somebody begins to look after the client.
 func (l *link) Read(p []byte) (int, error) {
 	for {
@@ -221,10 +228,7 @@ func (l *link) end() {
 
 // ask sends a message and throws its answer away.
 func (l *link) ask(message []byte, asked http1.Asked) error {
-	l.exchange, l.deadline = nil, time.Time{}
-	if err := l.conn.SetReadDeadline(time.Time{}); err != nil {
-		return err
-	}
+	l.beginAlone()
 	if _, err := l.conn.Write(message); err != nil {
 		return err
 	}

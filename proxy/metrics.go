@@ -41,7 +41,8 @@ const (
 	errorTruncated  = "truncated"   // The answer broke off.
 	errorMalformed  = "malformed"   // The answer was no proper HTTP.
 	errorHeadTime   = "head_timeout"
-	errorOverload   = "overload" // Too many connections to where it went were being opened.
+	errorOverload   = "overload"   // Too many connections to where it went were being opened.
+	errorHTTP1Only  = "http1_only" // gRPC was sent to an endpoint that speaks only HTTP/1.1.
 )
 
 // What happened to a request that arrived without a split having been applied.

@@ -72,7 +72,7 @@ func (m *multiplexed) refused(why http2.MalformedError) {
 
 // request begins to carry a request.
 func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
-	x := &stream{proxy: m.proxy, client: m, down: down, head: head, ended: end, received: time.Now()}
+	x := &stream{proxy: m.proxy, client: m, down: down, head: head, whole: end, ended: end, received: time.Now()}
 	x.context, x.cancel = context.WithCancel(m.context)
 	down.Receive(x)
 	m.proxy.activity.add()

@@ -42,7 +42,9 @@ type stream struct {
 	// kept is the content so far, while it may have to be sent again; gone says that it is too much.
 	kept []byte
 	gone bool
-	// ended says that all of the request has come, trailers what came last.
+	// whole says that the request has ended with its head, ended that all of it has come, trailers what
+	// came last.
+	whole    bool
 	ended    bool
 	trailers []hpack.HeaderField
 	// credited is how much of the content the client was told to be passed on.
@@ -66,6 +68,14 @@ func (x *stream) carry(to *hop) {
 			continue
 		case err == nil:
 			err = &connectError{address: to.address, err: http2.ErrGone, chance: true}
+		case errors.Is(err, errOnlyHTTP1) && x.isGRPC():
+			x.refuseGRPC(to)
+			return
+		case errors.Is(err, errOnlyHTTP1):
+			if err = x.sendOld(to); err == nil {
+				return
+			}
+			x.proxy.upstreams.trunks.forget(keyOf(to))
 		}
 		var connect *connectError
 		if !errors.As(err, &connect) {
@@ -100,15 +110,16 @@ func (x *stream) send(to *hop, t *trunk) bool {
 	defer x.mutex.Unlock()
 	a := &attempt{stream: x, to: to, load: to.load}
 	whole := x.ended && len(x.kept) == 0 && x.trailers == nil
-	if a.up = t.conn.Open(x.headTo(to), whole, a); a.up == nil {
+	up := t.conn.Open(x.headTo(to), whole, a)
+	if up == nil {
 		return false
 	}
-	x.at = a
+	a.up, x.at = up, a
 	if len(x.kept) > 0 || x.ended && !whole {
-		a.up.SendData(x.kept, x.ended && x.trailers == nil)
+		up.SendData(x.kept, x.ended && x.trailers == nil)
 	}
 	if x.trailers != nil {
-		a.up.SendTrailers(x.trailers)
+		up.SendTrailers(x.trailers)
 	}
 	return true
 }
@@ -202,6 +213,26 @@ func (x *stream) refuse(last *hop) {
 	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")
 }
 
+// refuseGRPC answers a call of gRPC that has come to who cannot speak it, as often as it is made.
+func (x *stream) refuseGRPC(to *hop) {
+	x.count(func() {
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorHTTP1Only)
+		to.release()
+	}, true)
+	x.problem(http.StatusHTTPVersionNotSupported, errorHTTP1Only, to.address+" speaks only HTTP/1.1")
+}
+
+// refuseMalformed answers a request that HTTP/1.1 has no way to say.
+func (x *stream) refuseMalformed(to *hop, err error) {
+	var why http1.Error
+	errors.As(err, &why)
+	x.count(func() {
+		x.proxy.metrics.malformed(why.Name(), outcomeRefused)
+		to.release()
+	}, true)
+	x.problem(why.Status(), why.Name(), "not a proper request: "+why.Name())
+}
+
 // count counts the request once.
 func (x *stream) count(how func(), carried bool) {
 	x.mutex.Lock()
@@ -217,14 +248,14 @@ func (x *stream) count(how func(), carried bool) {
 }
 
 // problem answers in the proxy's own name, with a code that does not change. gRPC has its status in
-// fields; all of these mean that the call may be made again.
+// fields.
 func (x *stream) problem(status int, code, text string) {
 	x.leaveIfTold()
 	field := func(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
 	if x.isGRPC() {
 		x.down.SendHead(&http2.Head{Status: http.StatusOK, Fields: []hpack.HeaderField{
 			field("content-type", "application/grpc"), field("sluice-error", code),
-			field("grpc-status", grpcUnavailable), field("grpc-message", "sluice: "+text),
+			field("grpc-status", grpcStatusOf(code)), field("grpc-message", "sluice: "+text),
 		}}, true)
 		x.down.Reset(h2.ErrCodeNo)
 		return
@@ -237,7 +268,8 @@ func (x *stream) problem(status int, code, text string) {
 }
 
 func (x *stream) isGRPC() bool {
-	return strings.HasPrefix(x.head.Value("content-type"), "application/grpc")
+	rest, found := strings.CutPrefix(x.head.Value("content-type"), "application/grpc")
+	return found && (rest == "" || rest[0] == '+' || rest[0] == ';') // gRPC-Web is something else.
 }
 
 // leaveIfTold asks the client to come again by another connection where that would be better for it.

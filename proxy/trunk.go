@@ -3,7 +3,10 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -47,6 +50,8 @@ type trunkPool struct {
 	mutex  sync.Mutex
 	trunks map[linkKey][]*trunk
 	dials  map[linkKey]*trunkDial
+	// old says since when endpoints are known to speak only HTTP/1.1.
+	old    map[linkKey]time.Time
 	closed bool
 }
 
@@ -63,6 +68,7 @@ func newTrunkPool(p *Proxy) *trunkPool {
 		serving: &p.serving,
 		trunks:  map[linkKey][]*trunk{},
 		dials:   map[linkKey]*trunkDial{},
+		old:     map[linkKey]time.Time{},
 	}
 	pool.dialing, pool.stop = context.WithCancel(context.Background())
 	return pool
@@ -84,13 +90,21 @@ func (p *trunkPool) readyLocked(key linkKey) *trunk {
 	return nil
 }
 
-// take returns a trunk with room, and makes one when there is none.
+// forget forgets that an endpoint speaks only HTTP/1.1.
+func (p *trunkPool) forget(key linkKey) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	delete(p.old, key)
+}
+
+// take returns a trunk with room, and makes one when there is none. It returns errOnlyHTTP1 when none
+// can be.
 func (p *trunkPool) take(ctx context.Context, to *hop) (*trunk, error) {
 	key := keyOf(to)
 	for {
-		t, dial := p.readyOrDial(key, *to)
-		if t != nil {
-			return t, nil
+		t, dial, err := p.readyOrDial(key, *to)
+		if t != nil || err != nil {
+			return t, err
 		}
 		select {
 		case <-dial.done:
@@ -104,47 +118,84 @@ func (p *trunkPool) take(ctx context.Context, to *hop) (*trunk, error) {
 }
 
 // readyOrDial joins those who wait for a trunk: one is made at a time.
-func (p *trunkPool) readyOrDial(key linkKey, to hop) (*trunk, *trunkDial) {
+func (p *trunkPool) readyOrDial(key linkKey, to hop) (*trunk, *trunkDial, error) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if t := p.readyLocked(key); t != nil {
-		return t, nil
+		return t, nil, nil
+	}
+	if _, ok := p.old[key]; ok {
+		return nil, nil, errOnlyHTTP1
 	}
 	if dial := p.dials[key]; dial != nil {
-		return nil, dial
+		return nil, dial, nil
 	}
 	dial := &trunkDial{done: make(chan struct{})}
 	p.dials[key] = dial
 	p.serving.Go(func() { p.dial(key, to, dial) })
-	return nil, dial
+	return nil, dial, nil
 }
 
 func (p *trunkPool) dial(key linkKey, to hop, dial *trunkDial) {
-	// A proxy that does not know HTTP/2 yet carries it as bytes.
-	conn, err := p.connect(p.dialing, to, mesh.ALPNHTTP2, mesh.ALPNTCP)
-	var made *trunk
-	if err == nil {
-		made = &trunk{key: key, expires: time.Now().Add(linkAge - linkAgeSpread + rand.N(2*linkAgeSpread))}
-		// What an application answers with is its own decision.
-		limits := http2.Limits{MaxHead: answerHeadMost, MaxStreams: trunkStreams, IdleFrames: trustedResets}
-		made.conn = http2.NewClient(conn, http2.Options{Limits: limits, Refused: p.refused})
-	}
+	made, ended, err := p.open(key, to)
 	p.mutex.Lock()
 	delete(p.dials, key)
 	if made != nil && p.closed {
+		made.conn.Close()
 		made, err = nil, &connectError{to.address, http2.ErrGone, false}
-		_ = conn.Close()
 	}
 	if made != nil {
 		p.trunks[key] = append(p.trunks[key], made)
+	}
+	if errors.Is(err, errOnlyHTTP1) {
+		p.old[key] = time.Now()
 	}
 	dial.err = err
 	close(dial.done)
 	p.mutex.Unlock()
 	if made != nil {
-		made.conn.Serve()
+		<-ended
 		p.remove(made)
 	}
+}
+
+// open makes a trunk, and returns what is closed when it has ended.
+func (p *trunkPool) open(key linkKey, to hop) (*trunk, <-chan struct{}, error) {
+	// A proxy that does not know HTTP/2 yet carries it as bytes.
+	conn, err := p.connect(p.dialing, to, mesh.ALPNHTTP2, mesh.ALPNTCP)
+	if refusesProtocols(err) {
+		return nil, nil, errOnlyHTTP1
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	greeted := newGreetedConn(conn)
+	made := &trunk{key: key, expires: time.Now().Add(linkAge - linkAgeSpread + rand.N(2*linkAgeSpread))}
+	// What an application answers with is its own decision.
+	limits := http2.Limits{MaxHead: answerHeadMost, MaxStreams: trunkStreams, IdleFrames: trustedResets}
+	made.conn = http2.NewClient(greeted, http2.Options{Limits: limits, Refused: p.refused})
+	ended := make(chan struct{})
+	p.serving.Go(func() {
+		defer close(ended)
+		made.conn.Serve()
+	})
+	if conn.protocol() == mesh.ALPNHTTP2 {
+		return made, ended, nil
+	}
+	select {
+	case <-greeted.heard:
+		if greeted.old {
+			<-ended
+			return nil, nil, errOnlyHTTP1
+		}
+		return made, ended, nil
+	case <-p.dialing.Done():
+		made.conn.Close()
+	case <-ended:
+	}
+	<-ended
+	err = cmp.Or(greeted.silence, http2.ErrGone)
+	return nil, nil, &connectError{to.address, err, isChance(err)}
 }
 
 func (p *trunkPool) remove(gone *trunk) {
@@ -161,6 +212,7 @@ func (p *trunkPool) remove(gone *trunk) {
 // sweep ends trunks that are unused or too old when what is open on them has ended, and those to
 // proxies that do not answer.
 func (p *trunkPool) sweep(now time.Time) {
+	p.relearn(now)
 	for _, t := range p.all() {
 		idle := t.conn.Idle()
 		quiet := now.Sub(t.conn.LastRead())
@@ -175,6 +227,13 @@ func (p *trunkPool) sweep(now time.Time) {
 			t.conn.Ping()
 		}
 	}
+}
+
+// relearn forgets what was learned too long ago.
+func (p *trunkPool) relearn(now time.Time) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	maps.DeleteFunc(p.old, func(_ linkKey, since time.Time) bool { return now.Sub(since) > relearnTime })
 }
 
 func (p *trunkPool) all() []*trunk {

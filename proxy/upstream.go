@@ -218,6 +218,14 @@ func (c *upstreamConn) Close() error {
 	return c.Conn.Close()
 }
 
+// protocol is what another proxy has agreed to speak; empty where nobody was asked.
+func (c *upstreamConn) protocol() string {
+	if secured, ok := c.Conn.(*tls.Conn); ok {
+		return secured.ConnectionState().NegotiatedProtocol
+	}
+	return ""
+}
+
 // CloseWrite says that nothing more will be written.
 func (c *upstreamConn) CloseWrite() error { return closeWrite(c.Conn) }
 

@@ -245,10 +245,25 @@ func (p *Pod) Serve(handler http.Handler) (stop func()) {
 // ServeOn runs an application of HTTP/1.1 and HTTP/2 until the test ends or stop is called, which lets
 // it answer what it has.
 func (m *Mesh) ServeOn(listener net.Listener, handler http.Handler) (stop func()) {
+	return m.serveOn(listener, &http.Server{Handler: handler, Protocols: protocolsOf(true, true)})
+}
+
+// ServeHTTP1 runs an application in the pod that speaks only HTTP/1.1, until the test ends.
+func (p *Pod) ServeHTTP1(handler http.Handler) { p.mesh.ServeHTTP1On(p.Listen(), handler) }
+
+// ServeHTTP1On is ServeOn for an application that speaks only HTTP/1.1.
+func (m *Mesh) ServeHTTP1On(listener net.Listener, handler http.Handler) {
+	m.serveOn(listener, &http.Server{Handler: handler, Protocols: protocolsOf(true, false)})
+}
+
+func protocolsOf(http1, http2 bool) *http.Protocols {
 	protocols := &http.Protocols{}
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: handler, Protocols: protocols}
+	protocols.SetHTTP1(http1)
+	protocols.SetUnencryptedHTTP2(http2)
+	return protocols
+}
+
+func (m *Mesh) serveOn(listener net.Listener, server *http.Server) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -20,6 +20,9 @@ import (
 // unwrittenMost is how much of an answer may be told before it was written to the client.
 const unwrittenMost = 256 << 10
 
+// interimMost is how many interim answers are told: they are in no window.
+const interimMost = 64
+
 var errAnswered = errors.New("the answer is complete")
 
 // upward is the stream by which an attempt goes on to its endpoint.
@@ -50,12 +53,16 @@ type downgrade struct {
 	unwritten int
 	// waits says that content may not be sent before the answer: it would be taken for a request.
 	waits bool
-	// left says that the client has gone, stopped that nothing is written any more, sent that all was.
-	left, stopped, sent bool
+	// left says that the client has gone, stopped that nothing is written any more.
+	left, stopped bool
+	// done says that whoever writes has ended, sent that all was written.
+	done, sent bool
+	// over says that the link may be somebody else's.
+	over bool
 }
 
 func newDowngrade(a *attempt, l *link, request *http2.Downgraded, whole bool) *downgrade {
-	d := &downgrade{attempt: a, link: l, request: request, whole: whole, sent: whole, waits: request.Asked().Connect}
+	d := &downgrade{attempt: a, link: l, request: request, whole: whole, done: whole, sent: whole, waits: request.Asked().Connect}
 	d.changed = sync.NewCond(&d.mutex)
 	return d
 }
@@ -100,7 +107,9 @@ func (d *downgrade) Reset(h2.ErrCode) {
 // stop ends whoever reads or writes.
 func (d *downgrade) stop() {
 	d.stopped, d.queue = true, nil
-	_ = d.link.conn.SetDeadline(longAgo()) // What cannot be interrupted has ended.
+	if !d.over {
+		_ = d.link.conn.SetDeadline(longAgo()) // What cannot be interrupted has ended.
+	}
 	d.changed.Broadcast()
 }
 
@@ -158,11 +167,6 @@ func (d *downgrade) reason(err error, safely bool) error {
 // end puts the link back after a whole answer, or closes it.
 func (d *downgrade) end(writing *sync.WaitGroup) {
 	sent := d.awaitSent()
-	if !sent {
-		d.mutex.Lock()
-		d.stop()
-		d.mutex.Unlock()
-	}
 	writing.Wait()
 	if l := d.link; sent && l.usable() {
 		d.attempt.stream.proxy.upstreams.pool.put(l, time.Now())
@@ -173,15 +177,19 @@ func (d *downgrade) end(writing *sync.WaitGroup) {
 }
 
 // awaitSent says whether all of the request was written. What has come of it may take a moment; what
-// has not is not waited for.
+// has not is not waited for. From then on nobody touches the link.
 func (d *downgrade) awaitSent() bool {
 	timer := time.AfterFunc(pumpTime, d.giveUpSending)
 	defer timer.Stop()
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	for d.ends && !d.sent && !d.stopped {
+	for d.ends && !d.done && !d.stopped {
 		d.changed.Wait()
 	}
+	if !d.sent {
+		d.stop()
+	}
+	d.over = true
 	return d.sent && !d.stopped
 }
 
@@ -202,37 +210,38 @@ func (d *downgrade) writeHead() error {
 	return nil
 }
 
-// write writes what is queued until it ends. Who does not take it has mostly answered already, which
-// whoever reads will see.
+// write writes what is queued until it ends.
 func (d *downgrade) write() {
+	sent := d.writeAll()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.done, d.sent = true, sent
+	d.changed.Broadcast()
+}
+
+// writeAll returns false when it has not written all. Who does not take it has mostly answered already,
+// which whoever reads will see.
+func (d *downgrade) writeAll() bool {
+	w := d.link.writer
 	var content []byte
 	for {
 		var ends, ok bool
 		if content, ends, ok = d.next(content); !ok {
-			return
+			return false
 		}
-		w := d.link.writer
 		_ = w.Content(content) // Flushing will tell.
 		if ends {
 			d.request.WriteEnd(w, d.trailers)
 		}
 		if w.Flush() != nil {
-			return
+			return false
 		}
 		if len(content) > 0 {
 			d.attempt.Sent(len(content))
 		}
-		if !ends {
-			continue
+		if ends {
+			return !d.request.Asked().Connect || d.link.conn.CloseWrite() == nil
 		}
-		if d.request.Asked().Connect {
-			_ = d.link.conn.CloseWrite() // Reading will tell.
-		}
-		d.mutex.Lock()
-		d.sent = true
-		d.changed.Broadcast()
-		d.mutex.Unlock()
-		return
 	}
 }
 
@@ -253,7 +262,7 @@ func (d *downgrade) next(written []byte) (content []byte, ends, ok bool) {
 // read reads the answer and tells of it.
 func (d *downgrade) read() error {
 	l, a := d.link, d.attempt
-	for {
+	for interim := 0; ; interim++ {
 		if err := l.reader.ReadResponse(&l.response, d.request.Asked()); err != nil {
 			return err
 		}
@@ -268,7 +277,7 @@ func (d *downgrade) read() error {
 		case !l.response.Interim():
 			a.Head(head, l.reader.Ended())
 			return d.readContent()
-		case l.response.Status() != 100 || d.request.ExpectsContinue():
+		case interim < interimMost && (l.response.Status() != 100 || d.request.ExpectsContinue()):
 			a.Head(head, false)
 		}
 	}
@@ -332,7 +341,7 @@ func (d *downgrade) tunnel() error {
 		}
 		if errors.Is(err, io.EOF) {
 			d.attempt.Data(nil, true)
-			d.awaitEnd()
+			d.awaitDone()
 			return nil
 		}
 		if err != nil {
@@ -342,11 +351,11 @@ func (d *downgrade) tunnel() error {
 	return errClientLeft
 }
 
-// awaitEnd waits until the client has ended its side.
-func (d *downgrade) awaitEnd() {
+// awaitDone waits until the client has ended its side, and that was passed on.
+func (d *downgrade) awaitDone() {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	for !d.ends && !d.stopped {
+	for !d.done && !d.stopped {
 		d.changed.Wait()
 	}
 }

@@ -240,7 +240,7 @@ func TestDowngradedEarlyAnswers(t *testing.T) {
 
 func TestDowngradedRequestsThatAreCanceled(t *testing.T) {
 	began, ended := make(chan struct{}), make(chan struct{})
-	p := newOldPair(t, only(func(w http.ResponseWriter, r *http.Request) {
+	p := newOldPair(t, only(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/wait" {
 			return
 		}
@@ -301,7 +301,7 @@ func TestDowngradedAnswersThatBreakOff(t *testing.T) {
 
 // TestDowngradesHoldLittle: neither side is read faster than the other takes it.
 func TestDowngradesHoldLittle(t *testing.T) {
-	const enough = 64 << 20
+	const enough = 32 << 20
 	var wrote atomic.Int64
 	goOn := make(chan struct{})
 	p := newOldPair(t, only(func(w http.ResponseWriter, r *http.Request) {
@@ -321,6 +321,7 @@ func TestDowngradesHoldLittle(t *testing.T) {
 		}
 	})(""))
 	client := p.caller.HTTP2Client()
+	client.Timeout = 0 // What is held is not held for a time.
 	response, err := client.Get(shop + "/download")
 	require.NoError(t, err)
 	content := &countingReader{left: enough}
@@ -509,5 +510,55 @@ func TestPeersThatSpeakOnlyHTTP1(t *testing.T) {
 				require.Equal(t, "HTTP/1.1", response.Header.Get("X-Proto"))
 			}
 		})
+	}
+}
+
+// TestLinksOfDowngradesAreUsedAgain, by whom nothing of the request before touches, though its client
+// may break off when the answer is whole.
+func TestLinksOfDowngradesAreUsedAgain(t *testing.T) {
+	p := newOldPair(t, only(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(make([]byte, 32<<10))
+	})(""))
+	client := p.caller.HTTP2Client()
+	status, _ := proxytest.Get(t, client, shop+"/")
+	require.Equal(t, 200, status)
+	for i := range 200 {
+		response, err := client.Get(shop + "/")
+		require.NoError(t, err)
+		require.Equal(t, 200, response.StatusCode)
+		if i%2 == 0 {
+			n, err := io.Copy(io.Discard, response.Body)
+			require.NoError(t, err)
+			require.EqualValues(t, 32<<10, n)
+		}
+		require.NoError(t, response.Body.Close())
+	}
+}
+
+// TestDowngradesOutliveIdleLinks: an application ends what it does not use, at any moment.
+func TestDowngradesOutliveIdleLinks(t *testing.T) {
+	p, _ := newPair(t, []string{"s1"}, func(string) http.Handler { return nil })
+	listener := p.pods[0].Listen()
+	server := &http.Server{Handler: echo(""), IdleTimeout: time.Millisecond}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+	client := p.caller.HTTP2Client()
+	for range 100 {
+		status, _ := proxytest.Get(t, client, shop+"/")
+		require.Equal(t, 200, status)
+		response, err := client.Post(shop+"/", "text/plain", strings.NewReader("order"))
+		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, 200, response.StatusCode)
+		require.Equal(t, "order", string(body))
 	}
 }

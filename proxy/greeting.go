@@ -13,15 +13,15 @@ import (
 // relearnTime is for how long an endpoint is known to speak only HTTP/1.1: another may get its address.
 const relearnTime = 10 * time.Minute
 
-// alertNoProtocol is how a server refuses all protocols that it was offered.
-const alertNoProtocol = tls.AlertError(120)
+// noProtocol is the alert by which a server refuses all protocols that it was offered.
+const noProtocol = 120
 
 var errOnlyHTTP1 = errors.New("the endpoint speaks only HTTP/1.1")
 
 // refusesProtocols says that a peer of the mesh speaks none of the protocols that it was offered.
 func refusesProtocols(err error) bool {
 	var remote *net.OpError
-	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == alertNoProtocol.Error()
+	return errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == tls.AlertError(noProtocol).Error()
 }
 
 // greetedConn is a connection to somebody who may not speak HTTP/2, and was sent its preface. What comes
@@ -57,7 +57,7 @@ func (c *greetedConn) Read(p []byte) (int, error) {
 	case bytes.HasPrefix(p[:n], []byte(version)):
 		c.old = true
 		n, err = 0, errOnlyHTTP1
-	case n == 0:
+	case n == 0, err != nil:
 		c.silence = err
 		return n, err
 	}

@@ -41,6 +41,16 @@ func newGreetedConn(conn *upstreamConn) *greetedConn {
 	return &greetedConn{upstreamConn: conn, heard: make(chan struct{})}
 }
 
+// speaksHTTP2 says that it is clear that HTTP/2 is spoken.
+func (c *greetedConn) speaksHTTP2() bool {
+	select {
+	case <-c.heard:
+		return !c.old
+	default:
+		return false
+	}
+}
+
 // Read reads. The first time it does so until it is clear what is spoken, which any buffer has room for.
 func (c *greetedConn) Read(p []byte) (int, error) {
 	n, err := c.upstreamConn.Read(p)

@@ -184,16 +184,17 @@ func (p *trunkPool) open(key linkKey, to hop) (*trunk, <-chan struct{}, error) {
 	}
 	select {
 	case <-greeted.heard:
-		if greeted.old {
-			<-ended
-			return nil, nil, errOnlyHTTP1
-		}
-		return made, ended, nil
+	case <-ended:
 	case <-p.dialing.Done():
 		made.conn.Close()
-	case <-ended:
+	}
+	if greeted.speaksHTTP2() {
+		return made, ended, nil
 	}
 	<-ended
+	if greeted.old {
+		return nil, nil, errOnlyHTTP1
+	}
 	err = cmp.Or(greeted.silence, http2.ErrGone)
 	return nil, nil, &connectError{to.address, err, isChance(err)}
 }

@@ -109,13 +109,14 @@ func (x *stream) send(to *hop, t *trunk) bool {
 	}
 	defer x.mutex.Unlock()
 	a := &attempt{stream: x, to: to, load: to.load}
-	whole := x.ended && len(x.kept) == 0 && x.trailers == nil
-	up := t.conn.Open(x.headTo(to), whole, a)
+	// Where the client has ended its request with an empty frame it is ended with one: gRPC's servers do
+	// not see the end of a stream in its head.
+	up := t.conn.Open(x.headTo(to), x.whole, a)
 	if up == nil {
 		return false
 	}
 	a.up, x.at = up, a
-	if len(x.kept) > 0 || x.ended && !whole {
+	if len(x.kept) > 0 || x.ended && !x.whole && x.trailers == nil {
 		up.SendData(x.kept, x.ended && x.trailers == nil)
 	}
 	if x.trailers != nil {

@@ -388,7 +388,9 @@ func containsAll(line string, parts []string) bool {
 
 // dialRedirected connects to a proxy's listener as if the redirect had brought it there.
 func (m *Mesh) dialRedirected(ctx context.Context, listener string, original netip.AddrPort) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", listener)
+	// A dial that is given up may have been accepted all the same, and its other end would wait for ever
+	// to hear where it was going. On loopback it does not take long.
+	conn, err := (&net.Dialer{Timeout: hangTime}).DialContext(context.WithoutCancel(ctx), "tcp", listener)
 	if err != nil {
 		return nil, err
 	}
@@ -396,6 +398,10 @@ func (m *Mesh) dialRedirected(ctx context.Context, listener string, original net
 	defer m.mutex.Unlock()
 	m.originals[conn.LocalAddr().String()] = original
 	m.changed.Broadcast()
+	if err := ctx.Err(); err != nil {
+		_ = conn.Close() // Nobody uses it.
+		return nil, err
+	}
 	return conn, nil
 }
 

@@ -185,6 +185,18 @@ func TestInterop(t *testing.T) {
 		pods[1].Metric("response_total", `direction="inbound"`, `grpc_status="2"`, `classification="failure"`))
 }
 
+// TestEmptyStreamFirst: the end of a request may come while the connection to its endpoint is made.
+func TestEmptyStreamFirst(t *testing.T) {
+	_, conns, _ := start(t)
+	for way, conn := range conns {
+		t.Run(way, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			emptyStream(ctx, t, pb.NewTestServiceClient(conn))
+		})
+	}
+}
+
 func emptyUnary(ctx context.Context, t *testing.T, c pb.TestServiceClient) {
 	_, err := c.EmptyCall(ctx, &pb.Empty{})
 	require.NoError(t, err)

@@ -197,23 +197,9 @@ func TestDowngradedStreamsTalkBothWays(t *testing.T) {
 	})(""))
 	for name, client := range p.streamClients() {
 		t.Run(name, func(t *testing.T) {
-			reader, writer := io.Pipe()
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, shop+"/", reader)
-			require.NoError(t, err)
-			response, err := client.Do(request)
-			require.NoError(t, err)
+			response := converse(t, client, 50)
 			defer response.Body.Close()
-			for i := range 50 {
-				said := fmt.Sprintf("%05d", i)
-				_, err = io.WriteString(writer, said)
-				require.NoError(t, err)
-				answer := make([]byte, len(said))
-				_, err = io.ReadFull(response.Body, answer)
-				require.NoError(t, err)
-				require.Equal(t, said, string(answer))
-			}
-			require.NoError(t, writer.Close())
-			_, err = response.Body.Read(make([]byte, 1))
+			_, err := response.Body.Read(make([]byte, 1))
 			require.ErrorIs(t, err, io.EOF)
 		})
 	}
@@ -403,14 +389,7 @@ func TestDowngradedConnect(t *testing.T) {
 		if r.Method != http.MethodConnect {
 			return
 		}
-		w.WriteHeader(http.StatusOK)
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_ = buffered.Flush()
-		_, _ = io.Copy(conn, buffered)
+		tunnelBack(w)
 	})(""))
 	for name, client := range p.streamClients() {
 		t.Run(name, func(t *testing.T) {

@@ -242,20 +242,25 @@ func TestWebSocket(t *testing.T) {
 	require.NoError(t, socket.Close(websocket.StatusNormalClosure, ""))
 }
 
+// tunnelBack answers CONNECT by what comes through the tunnel.
+func tunnelBack(w http.ResponseWriter) {
+	w.WriteHeader(http.StatusOK)
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_ = buffered.Flush()
+	_, _ = io.Copy(conn, buffered)
+}
+
 func TestConnectIsATunnel(t *testing.T) {
 	p, _ := newPair(t, []string{"s1"}, only(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodConnect || r.Header.Get("Proxy-Authorization") != "Basic secret" {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		w.WriteHeader(http.StatusOK)
-		conn, buffered, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_ = buffered.Flush()
-		_, _ = io.Copy(conn, buffered)
+		tunnelBack(w)
 	}))
 	conn, err := p.caller.DialApp(t.Context(), shopVIP)
 	require.NoError(t, err)

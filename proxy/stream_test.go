@@ -183,15 +183,15 @@ func TestSlowStreamsHoldUpNobody(t *testing.T) {
 }
 
 // TestStreamsTalkBothWays: each side waits for what the other says.
-func TestStreamsTalkBothWays(t *testing.T) {
-	p, _ := newPair(t, []string{"s1"}, echoStream)
+// converse says words, each when the one before has come back, and returns the answer when it has said all.
+func converse(t *testing.T, client *http.Client, words int) *http.Response {
+	t.Helper()
 	reader, writer := io.Pipe()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, shop+"/", reader)
 	require.NoError(t, err)
-	response, err := p.caller.HTTP2Client().Do(request)
+	response, err := client.Do(request)
 	require.NoError(t, err)
-	defer response.Body.Close()
-	for i := range 100 {
+	for i := range words {
 		said := fmt.Sprintf("%05d", i)
 		_, err = io.WriteString(writer, said)
 		require.NoError(t, err)
@@ -201,7 +201,14 @@ func TestStreamsTalkBothWays(t *testing.T) {
 		require.Equal(t, said, string(answer))
 	}
 	require.NoError(t, writer.Close())
-	_, err = io.Copy(io.Discard, response.Body)
+	return response
+}
+
+func TestStreamsTalkBothWays(t *testing.T) {
+	p, _ := newPair(t, []string{"s1"}, echoStream)
+	response := converse(t, p.caller.HTTP2Client(), 100)
+	defer response.Body.Close()
+	_, err := io.Copy(io.Discard, response.Body)
 	require.NoError(t, err)
 	require.Equal(t, "500", strings.TrimSpace(response.Trailer.Get("X-Sum")))
 }

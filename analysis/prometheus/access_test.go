@@ -103,6 +103,14 @@ func leaf(t *testing.T) (certificate, key string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}))
 }
 
+// requireNoEntry: who shows no certificate to a server of TLS 1.3 is told by an alert, which a reset may
+// overtake: he has sent his query by then.
+func requireNoEntry(t *testing.T, err error) {
+	t.Helper()
+	require.ErrorIs(t, err, prometheus.ErrUnavailable)
+	require.Regexp(t, "certificate required|connection reset by peer|broken pipe", err.Error())
+}
+
 func TestAccessByCertificate(t *testing.T) {
 	certificate, key := leaf(t)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(emptyMatrix)) }))
@@ -114,7 +122,7 @@ func TestAccessByCertificate(t *testing.T) {
 	trusted := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 
 	require.NoError(t, accessed(t, server.URL, prometheus.Access{CA: trusted, Certificate: certificate, Key: key}))
-	require.ErrorContains(t, accessed(t, server.URL, prometheus.Access{CA: trusted}), "certificate required")
+	requireNoEntry(t, accessed(t, server.URL, prometheus.Access{CA: trusted}))
 	require.ErrorContains(t, accessed(t, server.URL, prometheus.Access{Certificate: certificate, Key: key}), "certificate signed by unknown authority")
 }
 

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -22,7 +21,7 @@ import (
 func TestMatches(t *testing.T) {
 	t.Parallel()
 	f := start(t, "matches", sampleapp.App{Replicas: 2, Canary: following(
-		`steps: [{matches: [{method: POST, path: {prefix: /echo}}], hold: 18s}, {weight: 100, hold: 4s}]`)})
+		`steps: [{matches: [{method: POST, path: {prefix: /echo}}], hold: 10s}, {weight: 100, hold: 4s}]`)})
 	f.load(100)
 
 	f.release("v2")
@@ -32,7 +31,6 @@ func TestMatches(t *testing.T) {
 		return ready != nil && strings.Contains(ready.Message, "not compared with stable")
 	})
 	f.expectShare("v2", 25, 5, 15*time.Second)
-	require.True(t, holdingAt(0)(f.timeline.State()), "it was at weight 0 all the time")
 
 	f.expectPromoted(f.awaitRun(""))
 	f.expectNoFailures()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -250,8 +251,32 @@ func (u *bringUp) scheduler(ctx context.Context) error {
 	return u.start(ctx, "kube-scheduler", u.layout.scheduler)
 }
 
+// kubelets start one after the other. Both make the same socket for device plugins, whose place cannot be
+// chosen: each removes what is there and listens, and when both do so at once one of them ends.
 func (u *bringUp) kubelets(ctx context.Context) error {
-	return u.onBoth(ctx, "kubelet", u.layout.kubelet)
+	program, err := u.programs.Wait(ctx, "kubelet")
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes() {
+		kubelet := u.layout.kubelet(n, program)
+		if err := u.layout.ensure(ctx, kubelet); err != nil {
+			return err
+		}
+		if err := u.layout.await(ctx, listensForDevicePlugins, kubelet.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listensForDevicePlugins(ctx context.Context) (bool, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", "/var/lib/kubelet/device-plugins/kubelet.sock")
+	if err != nil {
+		return false, err
+	}
+	return true, conn.Close()
 }
 
 func (u *bringUp) proxies(ctx context.Context) error {

@@ -114,6 +114,19 @@ func TestUnmeshedClientsAreSentAwayFromARevisionWithoutWeight(t *testing.T) {
 	}
 }
 
+// order posts an order, which comes back, and returns the head of the answer.
+func order(t *testing.T, client *http.Client) *http.Response {
+	t.Helper()
+	response, err := client.Post(shop+"/", "text/plain", strings.NewReader("order"))
+	require.NoError(t, err)
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, 200, response.StatusCode)
+	require.Equal(t, "order", string(body))
+	return response
+}
+
 func TestRefusingApplicationIsCoveredByPeers(t *testing.T) {
 	serving := 0
 	p, _ := newPair(t, []string{"s1", "s1"}, func(hash string) http.Handler {
@@ -127,13 +140,7 @@ func TestRefusingApplicationIsCoveredByPeers(t *testing.T) {
 	for name, client := range map[string]*http.Client{"meshed": p.caller.Client(), "unmeshed": p.pods[0].OutsideClient()} {
 		t.Run(name, func(t *testing.T) {
 			for range 20 {
-				response, err := client.Post(shop+"/", "text/plain", strings.NewReader("order"))
-				require.NoError(t, err)
-				body, err := io.ReadAll(response.Body)
-				require.NoError(t, err)
-				require.NoError(t, response.Body.Close())
-				require.Equal(t, 200, response.StatusCode)
-				require.Equal(t, "order", string(body))
+				response := order(t, client)
 				if name == "meshed" {
 					require.Equal(t, "spiffe://cluster.local/ns/shop/sa/default", response.Header.Get("X-Got-Sluice-Client-Id"))
 				} else {

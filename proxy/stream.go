@@ -125,6 +125,56 @@ func (x *stream) send(to *hop, t *trunk) bool {
 	return true
 }
 
+// sendOld carries the request over a link of HTTP/1.1, and returns when it has been answered.
+func (x *stream) sendOld(to *hop) error {
+	request, err := x.headTo(to).Downgrade(x.whole)
+	if err != nil {
+		x.refuseMalformed(to, err)
+		return nil
+	}
+	l, err := x.linkTo(to)
+	if err != nil {
+		return err
+	}
+	a := &attempt{stream: x, to: to, load: to.load}
+	d := newDowngrade(a, l, request, x.whole)
+	a.up = d
+	x.mutex.Lock()
+	if x.over {
+		x.mutex.Unlock()
+		l.close()
+		x.leave(to)
+		return nil
+	}
+	x.at = a
+	if len(x.kept) > 0 || x.ended {
+		d.SendData(x.kept, x.ended && x.trailers == nil)
+	}
+	if x.trailers != nil {
+		d.SendTrailers(x.trailers)
+	}
+	x.mutex.Unlock()
+	d.run()
+	return nil
+}
+
+// linkTo returns a link to a hop as exchange.linkTo does: a new one for what must not be sent twice to
+// an application, and when one that was idle has failed.
+func (x *stream) linkTo(to *hop) (*link, error) {
+	upstreams := x.proxy.upstreams
+	single := to.identity == "" && !safeMethod(x.head.Method)
+	if !single && x.resends == 0 {
+		if l := upstreams.pool.take(keyOf(to), time.Now()); l != nil {
+			return l, nil
+		}
+	}
+	l, err := upstreams.open(x.context, to)
+	if err == nil {
+		l.single = single
+	}
+	return l, err
+}
+
 // headTo is the head as a hop gets it.
 func (x *stream) headTo(to *hop) *http2.Head {
 	h := *x.head

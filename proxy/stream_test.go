@@ -256,13 +256,7 @@ func TestStreamsLeavePodsWhoseApplicationRefuses(t *testing.T) {
 	for name, client := range map[string]*http.Client{"meshed": p.caller.HTTP2Client(), "unmeshed": p.pods[0].OutsideHTTP2Client()} {
 		t.Run(name, func(t *testing.T) {
 			for range 20 {
-				response, err := client.Post(shop+"/", "text/plain", strings.NewReader("order"))
-				require.NoError(t, err)
-				body, err := io.ReadAll(response.Body)
-				require.NoError(t, err)
-				require.NoError(t, response.Body.Close())
-				require.Equal(t, 200, response.StatusCode)
-				require.Equal(t, "order", string(body))
+				response := order(t, client)
 				require.Empty(t, response.Header.Get("X-Got-Sluice-Handoff"))
 			}
 		})

@@ -44,6 +44,7 @@ type fixture struct {
 	clients   []incluster.Pod
 	// commits are those made so far with the moment before each.
 	commits []commit
+	began   time.Time
 }
 
 type commit struct {
@@ -83,7 +84,7 @@ func start(t *testing.T, namespace string, app sampleapp.App) *fixture {
 	if app.Canary != nil && app.Canary.P99 == 0 {
 		app.Canary.P99 = tolerable
 	}
-	f := &fixture{bed: shared, t: t, namespace: namespace, app: app}
+	f := &fixture{bed: shared, t: t, namespace: namespace, app: app, began: time.Now()}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	t.Cleanup(func() {
 		f.leave(ctx)
@@ -133,6 +134,7 @@ func (f *fixture) start(clients ...incluster.Pod) {
 		}
 		return true
 	}, time.Minute, 300*time.Millisecond, "all clients are answered")
+	f.passed("all clients are answered")
 }
 
 // forget makes all clients count from nothing, as soon as a second has brought them only answers.
@@ -154,6 +156,7 @@ func (f *fixture) forget() {
 		}
 		return true
 	}, time.Minute, 300*time.Millisecond, "all clients are answered again")
+	f.passed("all clients are answered again")
 }
 
 // longestAnswer is how long an answer takes at most that is sent piece by piece.
@@ -243,7 +246,14 @@ func (f *fixture) await(what string, holds func(timeline.State) bool) timeline.S
 	defer cancel()
 	state, err := f.timeline.Await(ctx, holds)
 	require.NoError(f.t, err, "wait until %s", what)
+	f.passed(what)
 	return state
+}
+
+// passed says when something was seen, so that the log of a slow scenario tells where its time went.
+func (f *fixture) passed(what string) {
+	f.t.Helper()
+	f.t.Logf("%5.1f s: %s", time.Since(f.began).Seconds(), what)
 }
 
 // linger lets time pass under load, for failures that come late.

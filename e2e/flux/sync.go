@@ -71,12 +71,8 @@ spec:
 // Poke makes Flux look at Git now instead of at the next interval. The Kustomization follows the
 // GitRepository by itself.
 func (f *Flux) Poke(ctx context.Context, name string) error {
-	return f.request(ctx, gitRepository, name)
-}
-
-// Reapply makes Flux compare the cluster with what it has fetched last, as it does every interval.
-func (f *Flux) Reapply(ctx context.Context, name string) error {
-	return f.request(ctx, kustomization, name)
+	_, err := f.request(ctx, gitRepository, name)
+	return err
 }
 
 // Suspend makes Flux leave the cluster alone, or take it up again.
@@ -84,9 +80,10 @@ func (f *Flux) Suspend(ctx context.Context, name string, suspend bool) error {
 	return f.patch(ctx, kustomization, name, fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspend))
 }
 
-func (f *Flux) request(ctx context.Context, kind schema.GroupVersionKind, name string) error {
+// request asks for a reconciliation, and returns the name by which Flux says that it was done.
+func (f *Flux) request(ctx context.Context, kind schema.GroupVersionKind, name string) (string, error) {
 	now := time.Now().Format(time.RFC3339Nano)
-	return f.patch(ctx, kind, name, fmt.Appendf(nil, `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":%q}}}`, now))
+	return now, f.patch(ctx, kind, name, fmt.Appendf(nil, `{"metadata":{"annotations":{"reconcile.fluxcd.io/requestedAt":%q}}}`, now))
 }
 
 func (f *Flux) patch(ctx context.Context, kind schema.GroupVersionKind, name string, patch []byte) error {
@@ -103,10 +100,9 @@ func (f *Flux) patch(ctx context.Context, kind schema.GroupVersionKind, name str
 // Applied is the commit that Flux has applied last, empty before the first, and what it says of
 // its state.
 func (f *Flux) Applied(ctx context.Context, name string) (commit, message string, err error) {
-	object := &unstructured.Unstructured{}
-	object.SetGroupVersionKind(kustomization)
-	if err := f.applier.Client().Get(ctx, client.ObjectKey{Namespace: Namespace, Name: name}, object); err != nil {
-		return "", "", fmt.Errorf("read Kustomization %s: %w", name, err)
+	object, err := f.read(ctx, name)
+	if err != nil {
+		return "", "", err
 	}
 	revision, _, _ := unstructured.NestedString(object.Object, "status", "lastAppliedRevision")
 	_, commit, _ = strings.Cut(revision, "@sha1:")
@@ -120,24 +116,55 @@ func (f *Flux) Applied(ctx context.Context, name string) (commit, message string
 	return commit, message, nil
 }
 
+func (f *Flux) read(ctx context.Context, name string) (*unstructured.Unstructured, error) {
+	object := &unstructured.Unstructured{}
+	object.SetGroupVersionKind(kustomization)
+	if err := f.applier.Client().Get(ctx, client.ObjectKey{Namespace: Namespace, Name: name}, object); err != nil {
+		return nil, fmt.Errorf("read Kustomization %s: %w", name, err)
+	}
+	return object, nil
+}
+
 // AwaitApplied pokes Flux and returns when it has applied a commit.
 func (f *Flux) AwaitApplied(ctx context.Context, name, commit string) error {
 	if err := f.Poke(ctx, name); err != nil {
 		return err
 	}
+	return until(ctx, "has applied "+commit, func() (bool, string, error) {
+		applied, message, err := f.Applied(ctx, name)
+		return applied == commit, "it says: " + message, err
+	})
+}
+
+// AwaitReapplied makes Flux compare the cluster with what it has fetched last, as it does every
+// interval, and returns when it has.
+func (f *Flux) AwaitReapplied(ctx context.Context, name string) error {
+	asked, err := f.request(ctx, kustomization, name)
+	if err != nil {
+		return err
+	}
+	return until(ctx, "has reapplied "+name, func() (bool, string, error) {
+		object, err := f.read(ctx, name)
+		if err != nil {
+			return false, "", err
+		}
+		handled, _, _ := unstructured.NestedString(object.Object, "status", "lastHandledReconcileAt")
+		return handled == asked, fmt.Sprintf("asked at %s, it has handled %q", asked, handled), nil
+	})
+}
+
+// until something of Flux holds; what it says of itself goes into the error.
+func until(ctx context.Context, what string, holds func() (done bool, says string, err error)) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		applied, message, err := f.Applied(ctx, name)
-		if err != nil {
+		done, says, err := holds()
+		if err != nil || done {
 			return err
-		}
-		if applied == commit {
-			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("wait until Flux has applied %s: %w (it says: %s)", commit, context.Cause(ctx), message)
+			return fmt.Errorf("wait until Flux %s: %w (%s)", what, context.Cause(ctx), says)
 		case <-ticker.C:
 		}
 	}

@@ -21,8 +21,7 @@ import (
 func TestMatches(t *testing.T) {
 	t.Parallel()
 	f := start(t, "matches", sampleapp.App{Replicas: 2, Canary: following(
-		`steps: [{matches: [{method: POST, path: {prefix: /echo}}], hold: 10s}, {weight: 100, hold: 4s}]`)})
-	f.load(100)
+		`steps: [{matches: [{method: POST, path: {prefix: /echo}}], hold: 10s}, {weight: 100, hold: 4s}]`)}, 100)
 
 	f.release("v2")
 	f.await("the canary gets what matches", holdingAt(0))

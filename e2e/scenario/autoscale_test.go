@@ -26,13 +26,12 @@ func TestAutoscale(t *testing.T) {
 	f := start(t, "autoscale", sampleapp.App{
 		Replicas: least, Arguments: []string{work}, Autoscale: &sampleapp.Autoscale{Max: most, Utilization: 500},
 		Canary: &sampleapp.Canary{Steps: append(steps(25*time.Second, 25), steps(5*time.Second, 100)...), Drain: 10 * time.Second},
-	})
-	f.load(40)
+	}, 40)
 	f.await("the autoscaler is content", func(s timeline.State) bool { return available(s.Deployment) && *s.Deployment.Spec.Replicas == least })
 
 	f.release("v2", work)
 	f.await("the canary has weight 25", func(s timeline.State) bool { return s.Canary.Status.Weight == 25 })
-	f.start(incluster.Pod{Namespace: f.namespace, Name: "surge", Meshed: true, Target: f.clients[0].Target, Rate: 160})
+	f.join(incluster.Pod{Namespace: f.namespace, Name: "surge", Meshed: true, Target: f.clients[0].Target, Rate: 160})
 
 	scaled := f.await("the autoscaler has scaled the workload, and both revisions have followed", func(s timeline.State) bool {
 		r := s.LatestRun()

@@ -27,10 +27,18 @@ const (
 )
 
 // TestControlPlaneAway: users do not notice that for 60 s there is nothing of Sluice's control plane,
-// nor that it comes back.
+// nor that it comes back, nor that it goes for good. It is installed again at the end.
 func TestControlPlaneAway(t *testing.T) {
-	f := start(t, "control-plane", sampleapp.App{Replicas: 2, Canary: quick()})
-	f.load(200)
+	f := start(t, "control-plane", sampleapp.App{
+		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 10 * time.Second},
+	}, 200)
+	f.release("v2")
+	f.expectPromoted(f.awaitRun(""))
+	f.part("for a minute", f.playMinuteAway)
+	f.part("for good", f.playUninstall)
+}
+
+func (f *fixture) playMinuteAway() {
 	f.scale(system, controller, 0)
 	f.scale(system, meshPlane, 0)
 	f.linger(time.Minute)
@@ -46,8 +54,7 @@ func TestControllerKilled(t *testing.T) {
 	t.Parallel()
 	f := start(t, "controller-killed", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(2*time.Second, 50, 100), Drain: 10 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 	f.release("v2")
 	for _, phase := range []v1alpha1.Phase{v1alpha1.PhaseHeld, v1alpha1.PhaseShifting, v1alpha1.PhaseHolding, v1alpha1.PhasePromoting} {
 		f.await("phase "+string(phase), func(s timeline.State) bool { return s.Canary.Status.Phase == phase })

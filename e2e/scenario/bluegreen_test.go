@@ -17,8 +17,7 @@ import (
 func TestBlueGreen(t *testing.T) {
 	t.Parallel()
 	f := start(t, "blue-green", sampleapp.App{Replicas: 2, Canary: following(
-		`preview: [{headers: [{name: x-preview, exact: "yes"}]}]`, `steps: [{weight: 100, hold: 1m}]`)})
-	f.load(60)
+		`preview: [{headers: [{name: x-preview, exact: "yes"}]}]`, `steps: [{weight: 100, hold: 1m}]`)}, 60)
 
 	f.release("v2")
 	state := f.await("the canary has everything", holdingAt(100))

@@ -22,8 +22,7 @@ func TestCanaryDeleted(t *testing.T) {
 	t.Parallel()
 	f := start(t, "canary-deleted", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(5*time.Second, 25, 50, 100), Drain: 10 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 	f.release("v2")
 	r := f.await("v2 has weight", underWay("")).LatestRun()
 

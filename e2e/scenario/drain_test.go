@@ -31,8 +31,7 @@ func TestDrain(t *testing.T) {
 	f := start(t, "drain", sampleapp.App{
 		Replicas: 3, Disruption: &sampleapp.Disruption{MaxUnavailable: 1},
 		Canary: &sampleapp.Canary{Steps: append(steps(20*time.Second, 50), steps(10*time.Second, 100)...), Drain: 10 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 
 	f.release("v2")
 	state := f.await("the canary has weight 50", func(s timeline.State) bool {

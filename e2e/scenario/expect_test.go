@@ -44,6 +44,9 @@ func (f *fixture) awaitRun(before string) run {
 		phase := s.Canary.Status.Phase
 		return r.outcome != "" && (phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected)
 	})
+	for _, entry := range r.state.LatestRun().Record.Entries {
+		f.t.Logf("%5.1f s: %s: %s %d: %s", entry.Time.Sub(f.began).Seconds(), r.name, entry.Phase, entry.Weight, entry.Message)
+	}
 	return r
 }
 
@@ -89,6 +92,15 @@ func (f *fixture) expectNoFailures(excused ...string) load.Counts {
 	}
 	f.t.Logf("%d requests, p50 %.1f ms, p99 %.1f ms, %d failed of which %d excused", counts.Requests, counts.P50, counts.P99, counts.Failed, counts.Failed-failed)
 	return counts
+}
+
+// reapply has Flux look twice more, as it would within two of its intervals.
+func (f *fixture) reapply() {
+	f.t.Helper()
+	for range 2 {
+		require.NoError(f.t, f.flux.AwaitReapplied(f.t.Context(), f.namespace))
+	}
+	f.passed("Flux has looked twice")
 }
 
 // expectFluxQuiet: Flux has touched the Deployment for commits only, each once, and nothing else

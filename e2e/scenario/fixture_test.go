@@ -75,9 +75,10 @@ func bold() *sampleapp.Canary {
 	return &sampleapp.Canary{Steps: steps(4*time.Second, 25, 50, 100), Drain: 10 * time.Second}
 }
 
-// start brings up an application at v1 in a namespace named after the test's purpose, under Flux,
-// without load. Everything is removed when the test ends.
-func start(t *testing.T, namespace string, app sampleapp.App) *fixture {
+// start brings up an application at v1 in a namespace named after the test's purpose, under Flux, and
+// a meshed and an unmeshed client that send it rate requests/s in all, unless that is 0. Everything is
+// removed when the test ends.
+func start(t *testing.T, namespace string, app sampleapp.App, rate int) *fixture {
 	t.Helper()
 	require.NotNil(t, shared, "TestMain has set the stage")
 	app.Name, app.Namespace, app.Version = appName, namespace, "v1"
@@ -95,37 +96,26 @@ func start(t *testing.T, namespace string, app sampleapp.App) *fixture {
 	require.NoError(t, err)
 	f.commit("Run v1")
 	require.NoError(t, f.flux.Sync(t.Context(), flux.Source{Name: namespace, URL: f.server.URL("fleet"), Branch: gitserver.Branch, Path: f.path()}))
+	f.await("Flux has applied v1", func(s timeline.State) bool { return s.Deployment != nil })
+	if rate > 0 {
+		// They start beside the application, and count once it answers.
+		target := "http://" + appName + "." + namespace
+		f.apply(incluster.Pod{Namespace: namespace, Name: "meshed", Meshed: true, Target: target, Rate: rate / 2},
+			incluster.Pod{Namespace: namespace, Name: "unmeshed", Target: target, Rate: rate / 2})
+	}
 	f.await("v1 runs", func(s timeline.State) bool {
 		return s.Canary != nil && s.Canary.Status.Phase == v1alpha1.PhaseStable && available(s.Deployment)
 	})
+	f.awaitAnswers()
 	return f
 }
 
 func (f *fixture) path() string { return "apps/" + f.namespace }
 
-// load starts a meshed and an unmeshed client, rate requests/s in all, and returns when both count.
-func (f *fixture) load(rate int) {
+// join starts more clients in the midst of a scenario, and returns when all count.
+func (f *fixture) join(clients ...incluster.Pod) {
 	f.t.Helper()
-	target := "http://" + appName + "." + f.namespace
-	f.clients = []incluster.Pod{
-		{Namespace: f.namespace, Name: "meshed", Meshed: true, Target: target, Rate: rate / 2},
-		{Namespace: f.namespace, Name: "unmeshed", Target: target, Rate: rate / 2},
-	}
-	clients := f.clients
-	f.clients = nil
-	f.start(clients...)
-}
-
-// start starts more clients, and returns when all count.
-func (f *fixture) start(clients ...incluster.Pod) {
-	f.t.Helper()
-	for _, pod := range clients {
-		content, err := pod.YAML()
-		require.NoError(f.t, err)
-		_, err = f.Applier.Apply(f.t.Context(), content)
-		require.NoError(f.t, err)
-	}
-	f.clients = append(f.clients, clients...)
+	f.apply(clients...)
 	require.Eventually(f.t, func() bool {
 		for _, pod := range f.clients {
 			if counts, err := pod.Counts(f.t.Context(), f.Kube); err != nil || counts.OK < uint64(pod.Rate) {
@@ -134,7 +124,18 @@ func (f *fixture) start(clients ...incluster.Pod) {
 		}
 		return true
 	}, time.Minute, 300*time.Millisecond, "all clients are answered")
-	f.passed("all clients are answered")
+	f.passed("all clients are answered, also those that joined")
+}
+
+func (f *fixture) apply(clients ...incluster.Pod) {
+	f.t.Helper()
+	for _, pod := range clients {
+		content, err := pod.YAML()
+		require.NoError(f.t, err)
+		_, err = f.Applier.Apply(f.t.Context(), content)
+		require.NoError(f.t, err)
+	}
+	f.clients = append(f.clients, clients...)
 }
 
 // forget makes all clients count from nothing, as soon as a second has brought them only answers.
@@ -143,20 +144,27 @@ func (f *fixture) forget() {
 	for _, pod := range f.clients {
 		require.NoError(f.t, pod.Reset(f.t.Context(), f.Kube))
 	}
+	f.awaitAnswers()
+}
+
+// awaitAnswers returns when each client has been answered for a second without a failure. What went
+// before that does not count.
+func (f *fixture) awaitAnswers() {
+	f.t.Helper()
 	require.Eventually(f.t, func() bool {
 		for _, pod := range f.clients {
 			counts, err := pod.Counts(f.t.Context(), f.Kube)
-			if err != nil || counts.Failed > 0 {
-				_ = pod.Reset(f.t.Context(), f.Kube) // looked at again
-				return false
+			if err == nil && counts.Failed > 0 {
+				err = pod.Reset(f.t.Context(), f.Kube)
+				counts = load.Counts{}
 			}
-			if counts.OK < uint64(pod.Rate) {
+			if err != nil || counts.OK < uint64(pod.Rate) {
 				return false
 			}
 		}
 		return true
-	}, time.Minute, 300*time.Millisecond, "all clients are answered again")
-	f.passed("all clients are answered again")
+	}, time.Minute, 300*time.Millisecond, "all clients are answered")
+	f.passed("all clients are answered")
 }
 
 // longestAnswer is how long an answer takes at most that is sent piece by piece.

@@ -20,8 +20,7 @@ func TestGitMovesOn(t *testing.T) {
 	t.Parallel()
 	f := start(t, "git-moves-on", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(3*time.Second, 25, 50, 100), Drain: 10 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 	f.part("revert", f.playRevert)
 	f.part("newer revision", f.playNewerRevision)
 	f.expectNoFailures()

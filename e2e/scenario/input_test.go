@@ -21,7 +21,7 @@ import (
 // TestBadInput: what cannot work is said where it was written, and nothing moves because of it.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	f := start(t, "bad-input", sampleapp.App{Replicas: 1, Canary: quick()})
+	f := start(t, "bad-input", sampleapp.App{Replicas: 1, Canary: quick()}, 0)
 	generation := f.generation()
 	f.part("steps that fall", func() { f.playBadSteps(30, 20, 100) })
 	f.part("steps without an end", func() { f.playBadSteps(10, 50) })

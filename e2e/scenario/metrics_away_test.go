@@ -25,8 +25,7 @@ func TestMetricsAway(t *testing.T) {
 		f := start(t, namespace, sampleapp.App{
 			Replicas: 2,
 			Canary:   &sampleapp.Canary{Steps: steps(4*time.Second, 50, 100), Drain: 10 * time.Second, Prometheus: passageAddress},
-		})
-		f.load(60)
+		}, 60)
 		return f
 	}
 	bad, good := begin(passageNamespace), begin("metrics-away-good")

@@ -16,8 +16,7 @@ import (
 func TestMirror(t *testing.T) {
 	t.Parallel()
 	f := start(t, "mirror", sampleapp.App{Replicas: 2, Canary: following(
-		`steps: [{mirror: {percent: 100}, hold: 15s}, {weight: 25, hold: 5s}, {weight: 100, hold: 5s}]`)})
-	f.load(100)
+		`steps: [{mirror: {percent: 100}, hold: 15s}, {weight: 25, hold: 5s}, {weight: 100, hold: 5s}]`)}, 100)
 
 	f.release("v2", sampleapp.Faulty(50))
 	f.await("requests are copied", holdingAt(0))

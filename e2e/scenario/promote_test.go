@@ -6,7 +6,6 @@ package scenario
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -18,8 +17,7 @@ import (
 // back to the version before, which takes no steps.
 func TestPromote(t *testing.T) {
 	t.Parallel()
-	f := start(t, "promote", sampleapp.App{Replicas: 3, Canary: quick()})
-	f.load(300)
+	f := start(t, "promote", sampleapp.App{Replicas: 3, Canary: quick()}, 300)
 	generation := f.generation()
 
 	f.release("v2")
@@ -28,8 +26,7 @@ func TestPromote(t *testing.T) {
 	require.Equal(t, []int32{0, 10, 25, 50, 100}, r.weights())
 	require.Equal(t, generation+2, f.generation(), "one commit, and the controller's unpause")
 
-	// Two of Flux's intervals.
-	f.linger(20 * time.Second)
+	f.reapply()
 	f.expectNoFailures()
 	f.expectFluxQuiet()
 	f.expectOneOwner()

@@ -27,8 +27,7 @@ func TestUnpauseRace(t *testing.T) {
 	t.Parallel()
 	f := start(t, "unpause-race", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 5 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 	first := f.timeline.State().Canary.Status.Stable.PodTemplateHash
 	// From here on templates come from a person: Flux would take them back.
 	require.NoError(t, f.flux.Suspend(t.Context(), f.namespace, true))

@@ -18,8 +18,7 @@ import (
 // alone.
 func TestRollbackOnErrors(t *testing.T) {
 	t.Parallel()
-	f := start(t, "rollback-errors", sampleapp.App{Replicas: 3, Canary: bold()})
-	f.load(100)
+	f := start(t, "rollback-errors", sampleapp.App{Replicas: 3, Canary: bold()}, 100)
 	generation := f.generation()
 
 	f.release("v2", sampleapp.Faulty(20))
@@ -30,7 +29,7 @@ func TestRollbackOnErrors(t *testing.T) {
 	t.Logf("%s from the first weight to none", exposed.Round(time.Millisecond))
 	require.Equal(t, generation+1, f.generation(), "one commit, and nothing of the controller's")
 
-	f.linger(20 * time.Second)
+	f.reapply()
 	f.expectNoFailures("v2")
 	f.expectFluxQuiet()
 	f.expectOneOwner()
@@ -42,8 +41,7 @@ func TestRollbackOnLatency(t *testing.T) {
 	t.Parallel()
 	canary := bold()
 	canary.P99 = 500 * time.Millisecond
-	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: canary})
-	f.load(100)
+	f := start(t, "rollback-latency", sampleapp.App{Replicas: 3, Canary: canary}, 100)
 
 	f.release("v2", sampleapp.Slow(20, 1500*time.Millisecond)...)
 	r := f.awaitRun("")

@@ -16,8 +16,7 @@ import (
 func TestSticky(t *testing.T) {
 	t.Parallel()
 	f := start(t, "sticky", sampleapp.App{Replicas: 2, Canary: following(
-		`stickiness: {cookie: {maxAge: 1h}}`, `steps: [{weight: 25, hold: 10s}, {weight: 100, hold: 2s}]`, `skipAnalysis: true`)})
-	f.load(200)
+		`stickiness: {cookie: {maxAge: 1h}}`, `steps: [{weight: 25, hold: 10s}, {weight: 100, hold: 2s}]`, `skipAnalysis: true`)}, 200)
 
 	f.release("v2")
 	f.await("weight 25 is in force", holdingAt(25))

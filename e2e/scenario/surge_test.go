@@ -20,8 +20,7 @@ import (
 func TestSurge(t *testing.T) {
 	t.Parallel()
 	f := start(t, "surge", sampleapp.App{Replicas: 4, Canary: following(
-		`surge: deployment`, `steps: [{weight: 10, hold: 4s}, {weight: 50, hold: 4s}, {weight: 100, hold: 4s}]`, `skipAnalysis: true`)})
-	f.load(60)
+		`surge: deployment`, `steps: [{weight: 10, hold: 4s}, {weight: 50, hold: 4s}, {weight: 100, hold: 4s}]`, `skipAnalysis: true`)}, 60)
 
 	f.release("v2")
 	state := f.await("the last step is held", func(s timeline.State) bool {

@@ -6,7 +6,6 @@ package scenario
 
 import (
 	"context"
-	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -15,40 +14,33 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-mesh/sluice/e2e/load/incluster"
-	"github.com/sluice-mesh/sluice/e2e/sampleapp"
 	"github.com/sluice-mesh/sluice/e2e/timeline"
 )
 
-// TestUninstall: Sluice goes, and what it leaves is a Deployment that rolls out like any other. It
-// is installed again at the end.
-func TestUninstall(t *testing.T) {
-	f := start(t, "uninstall", sampleapp.App{
-		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(time.Second, 100), Drain: 10 * time.Second},
-	})
-	f.load(60)
-	f.release("v2")
-	f.expectPromoted(f.awaitRun(""))
+// playUninstall: Sluice goes, and what it leaves is a Deployment that rolls out like any other.
+func (f *fixture) playUninstall() {
+	f.t.Helper()
 	before := f.await("everything rests", resting)
 	pods := before.UIDs(before.Canary.Status.Stable.PodTemplateHash)
 
 	// First out of Git: what Git has, Flux would bring back.
 	f.app.Canary = nil
 	f.commit("Drop the Canary")
-	require.NoError(t, f.flux.Poke(t.Context(), f.namespace))
+	require.NoError(f.t, f.flux.Poke(f.t.Context(), f.namespace))
 	f.await("the Canary is gone", func(s timeline.State) bool { return s.Canary == nil })
-	ctx := context.WithoutCancel(t.Context())
-	t.Cleanup(func() { assert.NoError(t, f.InstallSluice(ctx)) })
-	_, err := f.Run(t.Context(), "uninstall", "--timeout=1m")
-	require.NoError(t, err)
-	_, err = f.Kube.CoreV1().Namespaces().Get(t.Context(), system, metav1.GetOptions{})
-	require.True(t, apierrors.IsNotFound(err), "its namespace is gone: %v", err)
+	ctx := context.WithoutCancel(f.t.Context())
+	f.t.Cleanup(func() { assert.NoError(f.t, f.InstallSluice(ctx)) })
+	_, err := f.Run(f.t.Context(), "uninstall", "--timeout=1m")
+	require.NoError(f.t, err)
+	_, err = f.Kube.CoreV1().Namespaces().Get(f.t.Context(), system, metav1.GetOptions{})
+	require.True(f.t, apierrors.IsNotFound(err), "its namespace is gone: %v", err)
 	f.linger(5 * time.Second)
 	f.expectNoFailures()
 	after := f.timeline.State()
-	require.Equal(t, pods, after.UIDs(before.Canary.Status.Stable.PodTemplateHash), "not a pod was touched")
-	require.Equal(t, before.Deployment.Spec, after.Deployment.Spec)
+	require.Equal(f.t, pods, after.UIDs(before.Canary.Status.Stable.PodTemplateHash), "not a pod was touched")
+	require.Equal(f.t, before.Deployment.Spec, after.Deployment.Spec)
 	for label := range after.Deployment.Labels {
-		require.NotContains(t, label, "sluice.dev/")
+		require.NotContains(f.t, label, "sluice.dev/")
 	}
 
 	f.replaceMeshedClient()
@@ -58,7 +50,7 @@ func TestUninstall(t *testing.T) {
 	})
 	for _, pod := range state.Pods {
 		if pod.Labels[timeline.LabelHash] != "" && pod.DeletionTimestamp == nil {
-			require.Empty(t, pod.Spec.InitContainers, "%s has no sidecar", pod.Name)
+			require.Empty(f.t, pod.Spec.InitContainers, "%s has no sidecar", pod.Name)
 		}
 	}
 	f.expectVersion("v3")
@@ -72,5 +64,5 @@ func (f *fixture) replaceMeshedClient() {
 	pods := f.Kube.CoreV1().Pods(f.namespace)
 	require.NoError(f.t, pods.Delete(f.t.Context(), f.clients[0].Name, metav1.DeleteOptions{}))
 	f.clients = f.clients[1:]
-	f.start(incluster.Pod{Namespace: f.namespace, Name: "restarted", Target: f.clients[0].Target, Rate: 50, Meshed: true})
+	f.join(incluster.Pod{Namespace: f.namespace, Name: "restarted", Target: f.clients[0].Target, Rate: 50, Meshed: true})
 }

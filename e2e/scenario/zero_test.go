@@ -22,8 +22,7 @@ func TestScaleToZero(t *testing.T) {
 	t.Parallel()
 	f := start(t, "scale-to-zero", sampleapp.App{
 		Replicas: 2, Canary: &sampleapp.Canary{Steps: steps(3*time.Second, 50, 100), Drain: 5 * time.Second},
-	})
-	f.load(60)
+	}, 60)
 	f.part("rejected", f.playZeroRejected)
 	f.part("during a run", f.playZeroDuringRun)
 	f.expectOneOwner()

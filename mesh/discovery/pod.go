@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	appsv1 "k8s.io/api/apps/v1"
@@ -149,7 +150,7 @@ func (x *Index) workloadOf(object *corev1.Pod, replicaSets map[string]*metav1.Pa
 	}
 	replicaSet := replicaSets[object.Namespace+"/"+owner.Name]
 	if replicaSet == nil {
-		return x.workloadBySelector(object)
+		return cmp.Or(x.workloadBySelector(object), workloadByName(object, owner.Name))
 	}
 	for _, reference := range replicaSet.OwnerReferences {
 		if reference.Kind == kindDeployment {
@@ -169,6 +170,19 @@ func (x *Index) workloadBySelector(object *corev1.Pod) string {
 		}
 	}
 	return found
+}
+
+// workloadByName finds the workload of a pod on its way out whose ReplicaSet has gone before it, as that
+// of a deleted Canary's candidate has and one beyond revisionHistoryLimit: the Deployment controller
+// names its sets after the Deployment and the template's hash. Without peers such a pod could only
+// refuse what still comes to it once its application has ended.
+func workloadByName(object *corev1.Pod, replicaSet string) string {
+	hash := object.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+	name, named := strings.CutSuffix(replicaSet, "-"+hash)
+	if object.DeletionTimestamp == nil || hash == "" || name == "" || !named {
+		return ""
+	}
+	return object.Namespace + "/" + name
 }
 
 func selects(split *v1alpha1.TrafficSplit, object *corev1.Pod) bool {

@@ -104,7 +104,7 @@ func start(t *testing.T, namespace string, app sampleapp.App, rate int) *fixture
 			incluster.Pod{Namespace: namespace, Name: "unmeshed", Target: target, Rate: rate / 2})
 	}
 	f.await("v1 runs", func(s timeline.State) bool {
-		return s.Canary != nil && s.Canary.Status.Phase == v1alpha1.PhaseStable && available(s.Deployment)
+		return s.Canary != nil && s.Canary.Status.Phase == v1alpha1.PhaseStable && s.Canary.Status.Stable != nil && available(s.Deployment)
 	})
 	f.awaitAnswers()
 	return f

@@ -41,6 +41,18 @@ type Destination struct {
 	Endpoints  []Endpoint `json:"endpoints,omitempty"`
 	// Splits of the workloads among the endpoints.
 	Splits []Split `json:"splits,omitempty"`
+	// Timeouts of requests and connections to it.
+	Timeouts Timeouts `json:"timeouts,omitzero"`
+}
+
+// Timeouts are in milliseconds; 0 is none.
+type Timeouts struct {
+	// Request is how long a request may take from its head to the end of its answer.
+	Request uint32 `json:"request,omitempty"`
+	// Try is how long one try may take from when its endpoint is chosen to the head of the answer.
+	Try uint32 `json:"try,omitempty"`
+	// Idle is how long a request or connection may go without a byte in either direction.
+	Idle uint32 `json:"idle,omitempty"`
 }
 
 // Service names a Service port.

@@ -97,9 +97,10 @@ func (x *exchange) copyAnswer(to *hop, l *link) (failure string, complete bool) 
 			return x.breakOff(err, framing)
 		}
 		if w.Content(data) != nil {
-			return "", false
+			return x.cutShort(framing), false
 		}
 	}
+	x.settle()
 	w.EndContent(l.reader)
 	return "", true
 }
@@ -111,10 +112,23 @@ func (x *exchange) breakOff(err error, framing http1.Framing) (failure string, c
 		reset(x.client.conn) // An end in good order would look like that of the content.
 	}
 	var write *http1.WriteError
+	if code := x.cutShort(framing); code != "" {
+		return code, false
+	}
 	if x.gone() || errors.As(err, &write) {
 		return "", false
 	}
 	return errorTruncated, false
+}
+
+// cutShort is the code with which an answer has ended whose time is up; empty for another. Nothing can be
+// written to its client any more, who shall not see an end in good order.
+func (x *exchange) cutShort(framing http1.Framing) string {
+	code := x.timeUp()
+	if code != "" && framing == http1.UntilClose {
+		reset(x.client.conn)
+	}
+	return code
 }
 
 // problem answers in the proxy's own name, with a code that does not change.

@@ -26,9 +26,11 @@ type attempt struct {
 
 	// What is known of the answer, under the stream's mutex.
 	answered, complete bool
-	status             int
-	latency            time.Duration
-	grpcStatus         string
+	// told says that the client was told the head.
+	told       bool
+	status     int
+	latency    time.Duration
+	grpcStatus string
 }
 
 // current says whether the client is still joined with this attempt.
@@ -51,29 +53,60 @@ func (a *attempt) Head(h *http2.Head, end bool) {
 	}
 	fields := appendUnowned(make([]hpack.HeaderField, 0, len(h.Fields)+1), h.Fields, skip)
 	if h.Status == 0 {
-		a.end(h.Value("grpc-status"))
-		x.down.SendTrailers(fields)
+		if a.end(h.Value("grpc-status")) {
+			x.down.SendTrailers(fields)
+		}
 		return
 	}
 	if h.Interim() {
-		x.down.SendHead(&http2.Head{Status: h.Status, Fields: fields}, false)
+		a.tellInterim(&http2.Head{Status: h.Status, Fields: fields})
 		return
 	}
-	a.answer(h)
+	if !a.answer(h) {
+		return
+	}
 	if x.choose.cookie != "" {
 		fields = append(fields, hpack.HeaderField{Name: "set-cookie", Value: x.choose.cookie})
 	}
 	x.leaveIfTold()
-	if end {
-		a.end(h.Value("grpc-status"))
+	if end && !a.end(h.Value("grpc-status")) {
+		return
 	}
-	x.down.SendHead(&http2.Head{Status: h.Status, Fields: fields}, end)
+	a.tellHead(&http2.Head{Status: h.Status, Fields: fields}, end)
 }
 
-// answer notes that the endpoint has decided: nothing is sent elsewhere any more.
-func (a *attempt) answer(h *http2.Head) {
+// tellHead sends the head on, unless an answer in the proxy's own name has been sent in its place.
+func (a *attempt) tellHead(h *http2.Head, end bool) {
 	x := a.stream
 	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if x.at == a && !x.over {
+		a.told = true
+		x.down.SendHead(h, end)
+	}
+}
+
+// tellInterim sends an interim answer on, which must not follow an answer in the proxy's own name.
+func (a *attempt) tellInterim(h *http2.Head) {
+	x := a.stream
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	x.noteMoved()
+	if x.at == a && !x.over {
+		x.down.SendHead(h, false)
+	}
+}
+
+// answer notes that the endpoint has decided: nothing is sent elsewhere any more. It returns false when
+// somebody else has answered.
+func (a *attempt) answer(h *http2.Head) bool {
+	x := a.stream
+	x.mutex.Lock()
+	if x.at != a || x.over {
+		x.mutex.Unlock()
+		return false
+	}
+	x.noteHead(h)
 	a.answered, a.status, a.latency = true, h.Status, time.Since(x.received)
 	x.kept, x.gone = nil, true
 	x.mutex.Unlock()
@@ -83,29 +116,45 @@ func (a *attempt) answer(h *http2.Head) {
 	if x.choose.mirror != nil {
 		x.proxy.metrics.mirror(mirrorDropped) // Only requests of HTTP/1.1 are copied.
 	}
+	return true
 }
 
 // Data is content of the answer. Who has its end finds it counted.
 func (a *attempt) Data(data []byte, end bool) {
+	x := a.stream
+	x.noteMoved()
 	if end {
-		a.end("")
+		if a.end("") {
+			x.down.SendData(data, true)
+		}
+		return
 	}
-	a.stream.down.SendData(data, end)
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if x.at == a && !x.over {
+		x.down.SendData(data, false)
+	}
 }
 
-// end notes that all of the answer has come.
-func (a *attempt) end(grpcStatus string) {
+// end notes that all of the answer has come. It returns false when nobody waits for it any more.
+func (a *attempt) end(grpcStatus string) bool {
 	x := a.stream
 	x.mutex.Lock()
+	if x.at != a || x.over {
+		x.mutex.Unlock()
+		return false
+	}
 	a.complete, a.grpcStatus = true, grpcStatus
 	x.mutex.Unlock()
 	a.finish("", false)
+	return true
 }
 
 // Sent says that as much of the request's content has been written. What is sent again was told to
 // the client before.
 func (a *attempt) Sent(n int) {
 	x := a.stream
+	x.noteMoved()
 	x.mutex.Lock()
 	a.sent += n
 	more := a.sent - x.credited
@@ -156,10 +205,12 @@ func (a *attempt) Ended(err error) {
 	switch {
 	case a.complete:
 		code = h2.ErrCodeNo // The rest of the request is of no interest.
+	case !a.answered && a.again(err):
+		return
+	case !a.close():
+		return // Its time was up just before.
 	case a.answered:
 		a.finish(errorTruncated, false)
-	case a.again(err):
-		return
 	case isReset:
 		a.finish(errorReset, false)
 	default:
@@ -169,6 +220,19 @@ func (a *attempt) Ended(err error) {
 	x.down.Reset(code)
 }
 
+// close says that nothing of the answer is to be told any more. It returns false when somebody else has
+// said so.
+func (a *attempt) close() bool {
+	x := a.stream
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if x.at != a || x.over {
+		return false
+	}
+	x.over = true
+	return true
+}
+
 // again sends the request again if it is certain that nothing was done, or that it is asked for
 // nothing to be changed.
 func (a *attempt) again(err error) bool {
@@ -176,7 +240,7 @@ func (a *attempt) again(err error) bool {
 	unprocessed := errors.Is(err, http2.ErrUnprocessed)
 	broken := errors.Is(err, http2.ErrGone) && safeMethod(x.head.Method)
 	x.mutex.Lock()
-	again := !x.gone && (unprocessed && x.resends < resendsMost || broken && !x.lost)
+	again := !x.over && !x.gone && (unprocessed && x.resends < resendsMost || broken && !x.lost)
 	if again {
 		x.at = nil
 		x.resends++
@@ -193,7 +257,7 @@ func (a *attempt) again(err error) bool {
 		a.to.release()
 	}
 	x.proxy.serving.Go(func() {
-		to, ok := x.choose.next()
+		to, ok := x.next()
 		if !ok {
 			x.refuse(a.to)
 			return

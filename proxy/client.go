@@ -62,6 +62,8 @@ func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(
 		writer: http1.NewWriter(conn, &p.messages),
 	}
 	c.reader = http1.NewReader(c, &p.messages, p.options.HTTP)
+	c.exchange.tick = c.exchange.lookAtTime
+	defer c.exchange.stopTime()
 	defer conn.Close() //nolint:errcheck // Whatever it had to say was said.
 	if !p.clients.add(c) {
 		c.linger() // The proxy is at its end. What the client has sent already was not acted upon.

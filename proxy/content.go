@@ -103,7 +103,12 @@ func (x *exchange) use(l *link) bool {
 	defer x.mutex.Unlock()
 	x.link = l
 	x.left = x.left || x.proxy.clients.cut.Load()
-	return !x.left
+	if x.limits.timeouts.Idle > 0 {
+		now := time.Now()
+		x.limits.send(now)
+		x.limits.arm(now, x.tick)
+	}
+	return !x.left && x.limits.passed == ""
 }
 
 // drop closes a link.
@@ -120,8 +125,15 @@ func (x *exchange) unlink() *link {
 	return l
 }
 
-// gone says that there is nobody to answer, or nothing more to send.
+// gone says that there is nobody to answer, nothing more to send or no time left.
 func (x *exchange) gone() bool {
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	return x.left || x.limits.passed != ""
+}
+
+// hasLeft says that there is nobody to answer, or nothing more to send.
+func (x *exchange) hasLeft() bool {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	return x.left
@@ -145,7 +157,7 @@ func (x *exchange) lose(err error) {
 func (x *exchange) isSlow(l *link) bool {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
-	if x.left {
+	if x.left || x.limits.passed != "" {
 		return false
 	}
 	if x.pumping.Load() > 0 { // Somebody reads from the client, for as long as there is something.

@@ -63,6 +63,11 @@ type exchange struct {
 	pumping atomic.Int32
 
 	mutex sync.Mutex
+	// limits are of its time; tick is what their timer calls.
+	limits limits
+	tick   func()
+	// headed says that the answer has begun, spoiled that its link cannot be used again.
+	headed, spoiled bool
 	// link is what the attempt at hand waits for.
 	link *link
 	// left says that the client is gone, broken that its content was malformed.
@@ -81,6 +86,8 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	x.link, x.left, x.broken = nil, false, nil
+	x.headed, x.spoiled = false, false
+	x.limits.clear()
 }
 
 // carry runs the exchange to its end and says whether the client's connection can be used again.
@@ -93,6 +100,7 @@ func (x *exchange) carry() bool {
 			x.refuse(last)
 			break
 		}
+		x.beginTry()
 		l, err := x.send(to)
 		if err == nil {
 			to.load.trust()
@@ -145,7 +153,9 @@ func (x *exchange) send(to *hop) (*link, error) {
 func (x *exchange) linkTo(to *hop) (*link, error) {
 	upstreams := x.proxy.upstreams
 	if to.identity == "" && !safeMethod(x.method()) {
-		l, err := upstreams.open(x.context, to)
+		ctx, cancel := x.inTime()
+		defer cancel()
+		l, err := upstreams.open(ctx, to)
 		if err == nil {
 			l.single = true
 		}
@@ -155,16 +165,18 @@ func (x *exchange) linkTo(to *hop) (*link, error) {
 		if l := upstreams.pool.takeUnseen(linkKey{to.address, to.identity}, time.Now()); l != nil {
 			return l, nil
 		}
-		return upstreams.obtain(x.context, *to)
+		return x.obtain(to)
 	}
-	return upstreams.open(x.context, to)
+	ctx, cancel := x.inTime()
+	defer cancel()
+	return upstreams.open(ctx, to)
 }
 
 // attempt sends the request on a link and reads the head of its answer.
 func (x *exchange) attempt(to *hop, l *link) error {
 	l.begin(x, time.Now())
 	if !x.use(l) {
-		return errClientLeft
+		return errClientLeft // Or its time is up.
 	}
 	var content io.Reader
 	if x.body != nil {
@@ -190,7 +202,10 @@ func (x *exchange) attempt(to *hop, l *link) error {
 	if content != nil {
 		x.beginPump(l, content)
 	}
-	return x.readAnswer(l)
+	if err := x.readAnswer(l); err != nil {
+		return err
+	}
+	return x.noteHead()
 }
 
 // addFields adds what the mesh says of a request.
@@ -205,8 +220,15 @@ func (x *exchange) addFields(w *http1.Writer, local bool) {
 
 // giveUp decides what follows an attempt without an answer; it returns true when nothing does.
 func (x *exchange) giveUp(to *hop, err error) bool {
-	if x.gone() {
+	if x.hasLeft() {
 		x.giveUpClient(to)
+		return true
+	}
+	if code := x.timeUp(); code != "" {
+		to.release()
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), code)
+		x.proxy.log.Info("gave a request up", "to", to.address, "method", x.method(), "error", code)
+		x.problem(http.StatusGatewayTimeout, code, timeoutText(code))
 		return true
 	}
 	var connect *connectError
@@ -265,15 +287,15 @@ func (x *exchange) refuse(last *hop) {
 func (x *exchange) finish(complete bool) bool {
 	x.stopWatching()
 	sent := x.endContent()
-	l := x.unlink()
+	l, spoiled := x.end()
 	if l != nil {
-		if complete && sent && l.usable() && !x.gone() {
+		if complete && sent && l.usable() && !spoiled && !x.gone() {
 			x.proxy.upstreams.pool.put(l, time.Now())
 		} else {
 			l.close()
 		}
 	}
-	if !complete || x.gone() {
+	if !complete || x.hasLeft() {
 		return false
 	}
 	if !x.hasCome() {
@@ -305,10 +327,11 @@ func (x *exchange) method() string {
 // tunnel joins client and server when both have agreed to go on with something else.
 func (x *exchange) tunnel(l *link) {
 	x.stopWatching()
-	x.unlink()
+	x.end()
+	idle := x.limits.timeouts.Idle
 	l.exchange = nil
-	_ = l.conn.SetReadDeadline(time.Time{})        // Copying will tell.
-	_ = x.client.conn.SetReadDeadline(time.Time{}) // As above.
+	_ = l.conn.SetDeadline(time.Time{})        // Copying will tell.
+	_ = x.client.conn.SetDeadline(time.Time{}) // As above.
 	w := x.client.writer
 	w.Response(&l.response, http1.Sending{Framing: http1.Tunnel})
 	w.EndHead()
@@ -319,5 +342,5 @@ func (x *exchange) tunnel(l *link) {
 		l.close() // The client has gone.
 		return
 	}
-	x.proxy.pipe(x.client.conn, io.MultiReader(early, x.client.conn), l.conn)
+	x.proxy.pipe(x.client.conn, io.MultiReader(early, x.client.conn), l.conn, idle)
 }

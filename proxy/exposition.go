@@ -151,6 +151,9 @@ func (m *metrics) exposition() []byte {
 	for _, of := range sorted(m.handshakes, handshakeLabels.text) {
 		out.sample("sluice_tls_handshakes_total", of.labels, float64(of.series.Load()))
 	}
+	out.family("sluice_tcp_idle_timeouts_total", "counter",
+		"Connections carried as bytes that were closed because nothing moved on them.")
+	out.sample("sluice_tcp_idle_timeouts_total", "", float64(m.idleConnections.Load()))
 	m.writeProcess(out)
 	return out.Bytes()
 }

@@ -5,14 +5,19 @@ package proxy
 const (
 	// grpcUnimplemented is the status of a call that fails as often as it is made.
 	grpcUnimplemented = "12"
+	// grpcDeadline is the status of a call that took too long.
+	grpcDeadline = "4"
 	// grpcUnavailable is the status of a call that may be made again.
 	grpcUnavailable = "14"
 )
 
 // grpcStatusOf is the status of a call that was answered in the proxy's own name.
 func grpcStatusOf(code string) string {
-	if code == errorHTTP1Only {
+	switch code {
+	case errorHTTP1Only:
 		return grpcUnimplemented
+	case errorRequestTime, errorTryTime, errorIdleTime:
+		return grpcDeadline
 	}
 	return grpcUnavailable
 }

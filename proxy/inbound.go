@@ -126,7 +126,7 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	own := p.ownRevision()
 	p.counts.add(own, openCount{connections: 1})
 	defer p.counts.done(own, openCount{connections: 1})
-	p.pipe(served, served, local)
+	p.pipe(served, served, local, 0)
 }
 
 // serveMeshedHTTP carries requests that another proxy sends. Where HTTP is declared, whatever that took
@@ -181,7 +181,7 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		place = placeShared
 	}
 	side := &inboundSide{destination: destination, own: conn.info.address, where: place, labels: conn.info.labels}
-	p.carryTCP(ctx, client, side, conn.info.labels)
+	p.carryTCP(ctx, client, side, conn.info.labels, 0)
 }
 
 // place says where an inbound request may be served.

@@ -175,7 +175,7 @@ func (l *link) sendFirst(descriptor uintptr) bool {
 
 // begin makes ready for an exchange.
 func (l *link) begin(x *exchange, now time.Time) {
-	l.exchange = x
+	l.exchange, l.conn.moved = x, x.movement()
 	l.readBefore, l.writtenBefore = l.conn.bytesRead, l.conn.bytesWritten.Load()
 	if l.deadline.Sub(now) < patience/2 {
 		l.deadline = now.Add(patience)
@@ -185,7 +185,7 @@ func (l *link) begin(x *exchange, now time.Time) {
 
 // beginAlone makes ready for a request whose client somebody else looks after.
 func (l *link) beginAlone() {
-	l.exchange, l.deadline = nil, time.Time{}
+	l.exchange, l.conn.moved, l.deadline = nil, nil, time.Time{}
 	l.readBefore, l.writtenBefore = l.conn.bytesRead, l.conn.bytesWritten.Load()
 	_ = l.conn.SetDeadline(time.Time{}) // Reading will tell.
 }

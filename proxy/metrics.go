@@ -43,6 +43,10 @@ const (
 	errorHeadTime   = "head_timeout"
 	errorOverload   = "overload"   // Too many connections to where it went were being opened.
 	errorHTTP1Only  = "http1_only" // gRPC was sent to an endpoint that speaks only HTTP/1.1.
+
+	errorRequestTime = "request_timeout" // The request took longer than its TrafficPolicy allows.
+	errorTryTime     = "try_timeout"     // No head of an answer came within the time of a try.
+	errorIdleTime    = "idle_timeout"    // Nothing came or went for too long.
 )
 
 // What happened to a request that arrived without a split having been applied.
@@ -93,6 +97,8 @@ type metrics struct {
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
+	// idleConnections are those that were closed because nothing moved on them.
+	idleConnections atomic.Uint64
 	started         time.Time
 }
 

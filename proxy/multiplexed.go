@@ -77,7 +77,7 @@ func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
 	down.Receive(x)
 	m.proxy.activity.add()
 	m.begin(x)
-	to, ok := x.choose.next()
+	to, ok := x.next()
 	if !ok {
 		x.refuse(nil)
 		return

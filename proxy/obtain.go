@@ -11,8 +11,9 @@ import (
 // obtain returns a new link or, if that comes first, one that another request has put back. Where
 // processors are short answers take longer, so more requests are under way at once; if each of them
 // insisted on a connection of its own, handshakes would take what is left of the processors. The link
-// that is opened in vain is for the next request; one whose turn has not come then is not opened.
-func (u *upstreams) obtain(ctx context.Context, to hop) (*link, error) {
+// that is opened in vain is for the next request; one whose turn has not come then is not opened. It is
+// so, too, when done says that the time of the request is up.
+func (u *upstreams) obtain(ctx context.Context, to hop, done <-chan struct{}) (*link, error) {
 	key := linkKey{to.address, to.identity}
 	freed := u.pool.await(key)
 	defer u.pool.stopAwaiting(key, freed)
@@ -36,6 +37,12 @@ func (u *upstreams) obtain(ctx context.Context, to hop) (*link, error) {
 			return l, nil
 		}
 		freed <- l // It is put back, and closed by whoever finds that it has ended.
+		o := <-opened
+		return o.link, o.err
+	case <-done:
+		if served.CompareAndSwap(false, true) {
+			return nil, errTimeUp
+		}
 		o := <-opened
 		return o.link, o.err
 	}

@@ -33,7 +33,7 @@ func TestLinksThatComeFreeAreTakenFirst(t *testing.T) {
 	freed, _ := newLink(t, key, time.Now().Add(time.Hour))
 	got := make(chan *link, 1)
 	go func() {
-		l, err := u.obtain(t.Context(), to)
+		l, err := u.obtain(t.Context(), to, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -66,7 +66,7 @@ func TestLinksThatComeTooLateAreKept(t *testing.T) {
 	require.Eventually(t, func() bool { return !dead.alive(time.Now()) }, time.Minute, time.Millisecond)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := u.obtain(t.Context(), hop{address: "a:1"})
+		_, err := u.obtain(t.Context(), hop{address: "a:1"}, nil)
 		failed <- err
 	}()
 	<-dialed
@@ -101,7 +101,7 @@ func TestNotAllWhoWaitConnect(t *testing.T) {
 	got := make(chan *link)
 	for range requests {
 		go func() {
-			l, err := u.obtain(t.Context(), to)
+			l, err := u.obtain(t.Context(), to, nil)
 			if err != nil {
 				t.Error(err)
 			}

@@ -114,7 +114,11 @@ func (s *outboundSide) keep() side {
 // carryOutbound carries a connection of the application as bytes.
 func (p *Proxy) carryOutbound(ctx context.Context, conn net.Conn, info connInfo) {
 	side := &outboundSide{proxy: p, destination: info.destination, address: info.address}
-	p.carryTCP(ctx, conn, side, outboundUnknown())
+	var idle uint32
+	if known := p.config.Snapshot().Destinations[info.address]; known != nil {
+		idle = known.Timeouts.Idle
+	}
+	p.carryTCP(ctx, conn, side, outboundUnknown(), idle)
 }
 
 // outboundUnknown are the labels of what no hop was found for.
@@ -125,7 +129,9 @@ func outboundUnknown() trafficLabels {
 // beginOutbound says where a request of the application may go.
 func (p *Proxy) beginOutbound(x *exchange) {
 	info := &x.client.conn.info
-	p.config.Destination(x.context, info.address) // Keeps it subscribed.
+	if known := p.config.Destination(x.context, info.address); known != nil { // Asking keeps it subscribed.
+		x.limit(known.Timeouts)
+	}
 	x.outbound = outboundSide{
 		proxy: p, destination: info.destination, address: info.address,
 		meant:   isHost(x.request.Host(), info.destination.Addr()),

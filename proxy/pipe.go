@@ -5,6 +5,8 @@ package proxy
 import (
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 const bufferSize = 32 << 10
@@ -22,20 +24,27 @@ func (b *buffers) get() (buffer []byte, put func()) {
 }
 
 // pipe copies both ways until both sides have ended or one has broken. An end in one direction is
-// passed on and leaves the other open, as TCP allows. It closes both.
-func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream io.ReadWriteCloser) {
+// passed on and leaves the other open, as TCP allows. It closes both, also when nothing has gone either
+// way for idle milliseconds, unless that is 0.
+func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream io.ReadWriteCloser, idle uint32) {
 	closeBoth := func() {
 		_ = client.Close()   // There is nobody left to tell.
 		_ = upstream.Close() // As above.
 	}
+	var moved *atomic.Int64
+	if idle > 0 {
+		watch := p.watchIdle(time.Duration(idle)*time.Millisecond, closeBoth)
+		defer watch.stop()
+		moved = &watch.moved
+	}
 	var directions sync.WaitGroup
 	directions.Go(func() {
-		if p.copyDirection(upstream, fromClient) != nil {
+		if p.copyDirection(upstream, fromClient, moved) != nil {
 			closeBoth()
 		}
 	})
 	directions.Go(func() {
-		if p.copyDirection(client, upstream) != nil {
+		if p.copyDirection(client, upstream, moved) != nil {
 			closeBoth()
 		}
 	})
@@ -44,15 +53,17 @@ func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream i
 }
 
 // copyDirection copies until the source ends and passes the end on.
-func (p *Proxy) copyDirection(to io.Writer, from io.Reader) error {
+func (p *Proxy) copyDirection(to io.Writer, from io.Reader, moved *atomic.Int64) error {
 	buffer, put := p.buffers.get()
 	defer put()
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 {
+			note(moved)
 			if _, err := to.Write(buffer[:n]); err != nil {
 				return err
 			}
+			note(moved)
 		}
 		if err == io.EOF { // Only bare EOF is an end in good order.
 			return closeWrite(to)
@@ -61,4 +72,43 @@ func (p *Proxy) copyDirection(to io.Writer, from io.Reader) error {
 			return err
 		}
 	}
+}
+
+// note notes that bytes have gone; moved is nil when nobody asks.
+func note(moved *atomic.Int64) {
+	if moved != nil {
+		moved.Store(time.Now().UnixNano())
+	}
+}
+
+// idleWatch ends a pipe in which nothing moves.
+type idleWatch struct {
+	moved atomic.Int64
+	mutex sync.Mutex
+	timer *time.Timer
+}
+
+func (p *Proxy) watchIdle(idle time.Duration, end func()) *idleWatch {
+	w := &idleWatch{}
+	note(&w.moved)
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.timer = time.AfterFunc(idle, func() {
+		w.mutex.Lock()
+		defer w.mutex.Unlock()
+		if left := idle - time.Since(time.Unix(0, w.moved.Load())); left > 0 {
+			w.timer.Reset(left)
+			return
+		}
+		p.metrics.idleConnections.Add(1)
+		p.log.Info("closed a connection", "error", errorIdleTime)
+		end()
+	})
+	return w
+}
+
+func (w *idleWatch) stop() {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	w.timer.Stop()
 }

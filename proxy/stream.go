@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -37,6 +38,8 @@ type stream struct {
 	peers bool
 
 	mutex sync.Mutex
+	// limits are of its time.
+	limits limits
 	// at is the attempt that the client is joined with; nil while there is none.
 	at *attempt
 	// kept is the content so far, while it may have to be sent again; gone says that it is too much.
@@ -78,7 +81,7 @@ func (x *stream) carry(to *hop) {
 			x.proxy.upstreams.trunks.forget(keyOf(to))
 		}
 		var connect *connectError
-		if !errors.As(err, &connect) {
+		if !errors.As(err, &connect) || x.context.Err() != nil {
 			x.leave(to)
 			return
 		}
@@ -86,17 +89,21 @@ func (x *stream) carry(to *hop) {
 		x.choose.failed(to, connect)
 		last := to
 		var ok bool
-		if to, ok = x.choose.next(); !ok {
+		if to, ok = x.next(); !ok {
 			x.refuse(last)
 			return
 		}
 	}
 }
 
-// leave ends a request whose client has gone before it was sent anywhere.
+// leave ends a request whose client has gone, or whose time is up, before it was sent anywhere.
 func (x *stream) leave(to *hop) {
 	to.release()
-	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled) }, true)
+	failure := cmp.Or(x.timeUp(), errorCanceled)
+	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(to), failure) }, true)
+	if failure != errorCanceled {
+		x.problem(http.StatusGatewayTimeout, failure, timeoutText(failure))
+	}
 }
 
 // send begins an attempt. It returns false when the connection has no room for one.
@@ -116,6 +123,7 @@ func (x *stream) send(to *hop, t *trunk) bool {
 		return false
 	}
 	a.up, x.at = up, a
+	x.noteSent()
 	if len(x.kept) > 0 || x.ended && !x.whole && x.trailers == nil {
 		up.SendData(x.kept, x.ended && x.trailers == nil)
 	}
@@ -147,6 +155,7 @@ func (x *stream) sendOld(to *hop) error {
 		return nil
 	}
 	x.at = a
+	x.noteSent()
 	if len(x.kept) > 0 || x.ended {
 		d.SendData(x.kept, x.ended && x.trailers == nil)
 	}
@@ -259,9 +268,10 @@ func (x *stream) Ended(err error) {
 
 // refuse answers a request that could be sent nowhere.
 func (x *stream) refuse(last *hop) {
-	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), errorConnect) }, false)
+	failure := x.choose.failure()
+	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), failure) }, false)
 	x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, errorConnect, "no endpoint could be connected to")
+	x.problem(http.StatusServiceUnavailable, failure, "no endpoint could be connected to")
 }
 
 // refuseGRPC answers a call of gRPC that has come to who cannot speak it, as often as it is made.
@@ -289,6 +299,8 @@ func (x *stream) count(how func(), carried bool) {
 	x.mutex.Lock()
 	counted := x.counted
 	x.counted = true
+	x.limits.lift()
+	x.limits.stop()
 	x.mutex.Unlock()
 	if counted {
 		return
@@ -334,7 +346,9 @@ func (x *stream) leaveIfTold() {
 // beginOutboundStream says where a request of the application may go.
 func (p *Proxy) beginOutboundStream(x *stream) {
 	info := &x.client.conn.info
-	p.config.Destination(x.context, info.address) // Keeps it subscribed.
+	if known := p.config.Destination(x.context, info.address); known != nil { // Asking keeps it subscribed.
+		x.limits.begin(known.Timeouts, x.received)
+	}
 	x.outbound = outboundSide{
 		proxy: p, destination: info.destination, address: info.address,
 		meant:   isHost([]byte(x.head.Authority), info.destination.Addr()),

@@ -12,7 +12,8 @@ import (
 )
 
 // carryTCP carries a connection as bytes: to the first place of its chooser that can be connected to.
-func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels trafficLabels) {
+// idle is its timeout in milliseconds, 0 for none.
+func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels trafficLabels, idle uint32) {
 	carried := false
 	p.activity.add()
 	defer func() { p.activity.done(carried) }()
@@ -31,7 +32,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 		if err == nil {
 			carried = true
 			defer to.release()
-			p.pipe(client, client, upstream)
+			p.pipe(client, client, upstream, idle)
 			return
 		}
 		var connect *connectError

@@ -187,6 +187,8 @@ type upstreamConn struct {
 	series *tcpSeries
 	closed sync.Once
 
+	// moved is told when bytes come or go; nil when nobody asks. It is set while nothing does.
+	moved *atomic.Int64
 	// bytesRead belongs to whoever reads.
 	bytesRead    uint64
 	bytesWritten atomic.Uint64
@@ -198,6 +200,7 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.bytesRead += uint64(n)
 	c.series.read(n)
+	c.move(n)
 	// crypto/tls gives the same EOF for a close_notify and for a connection that just ends; only for
 	// the first it has not seen the wire's end.
 	if err != nil && errors.Is(err, io.EOF) && c.wire != nil && !c.wire.ended.Load() {
@@ -210,7 +213,14 @@ func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.bytesWritten.Add(uint64(n))
 	c.series.wrote(n)
+	c.move(n)
 	return n, err
+}
+
+func (c *upstreamConn) move(n int) {
+	if c.moved != nil && n > 0 {
+		c.moved.Store(time.Now().UnixNano())
+	}
 }
 
 func (c *upstreamConn) Close() error {

@@ -22,6 +22,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&Approval{}, &ApprovalList{},
 		&RolloutPolicy{}, &RolloutPolicyList{},
 		&Notifier{}, &NotifierList{},
+		&TrafficPolicy{}, &TrafficPolicyList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -30,6 +30,8 @@ type Inputs struct {
 	Pods           []*corev1.Pod
 	ReplicaSets    []*metav1.PartialObjectMetadata
 	TrafficSplits  []*v1alpha1.TrafficSplit
+	// TrafficPolicies have the names of their Services.
+	TrafficPolicies []*v1alpha1.TrafficPolicy
 }
 
 // Index answers what an address leads to, at one moment. It is immutable.
@@ -43,6 +45,8 @@ type Index struct {
 	// workloads by "namespace/name".
 	workloads map[string][]*pod
 	splits    map[string]*split
+	// timeouts by "namespace/name" of the Service.
+	timeouts map[string]mesh.Timeouts
 	// ports by "namespace/name" of the pod.
 	ports map[string][]podPort
 }
@@ -73,6 +77,7 @@ func Build(trustDomain spiffeid.TrustDomain, inputs Inputs) *Index {
 		addresses: make(map[netip.Addr]*pod, len(inputs.Pods)),
 		workloads: map[string][]*pod{},
 		splits:    map[string]*split{},
+		timeouts:  timeoutsOf(inputs.TrafficPolicies),
 		ports:     map[string][]podPort{},
 	}
 	index.addServices(inputs.Services)

@@ -128,6 +128,8 @@ func (i *Inputs) add(t testing.TB, document []byte) {
 		i.ReplicaSets = append(i.ReplicaSets, read[metav1.PartialObjectMetadata](t, document))
 	case "TrafficSplit":
 		i.TrafficSplits = append(i.TrafficSplits, read[v1alpha1.TrafficSplit](t, document))
+	case "TrafficPolicy":
+		i.TrafficPolicies = append(i.TrafficPolicies, read[v1alpha1.TrafficPolicy](t, document))
 	case "":
 	default:
 		require.Fail(t, "unknown kind", meta.Kind)

@@ -36,6 +36,7 @@ func (x *Index) serviceDestination(address netip.AddrPort, found servicePort) *m
 		Protocol:  protocolOf(found.port),
 		Endpoints: endpoints,
 		Splits:    x.splitsOf(endpoints),
+		Timeouts:  x.timeouts[keyOf(found.service)],
 	}
 }
 
@@ -111,6 +112,7 @@ func (x *Index) podDestination(address netip.AddrPort, found *pod) *mesh.Destina
 		Protocol:   cmp.Or(protocol, mesh.ProtocolDetect),
 		Endpoints:  []mesh.Endpoint{own},
 	}
+	destination.Timeouts = x.timeouts[destination.Service.Namespace+"/"+destination.Service.Name]
 	if !served || x.splits[found.workload] == nil {
 		return destination
 	}

@@ -21,6 +21,7 @@ func CacheByObject() map[client.Object]cache.ByObject {
 		&corev1.Pod{}:                {Transform: keepPod},
 		replicaSetMetadata():         {Transform: keepObject},
 		&v1alpha1.TrafficSplit{}:     {Transform: keepObject},
+		&v1alpha1.TrafficPolicy{}:    {Transform: keepObject},
 	}
 }
 

@@ -86,7 +86,7 @@ func (s *Server) Start(ctx context.Context) error {
 	defer close(s.stopped)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return newWatcher().run(ctx, s.options.Cache, func(inputs Inputs) {
+		return newWatcher(s.options.Logger).run(ctx, s.options.Cache, func(inputs Inputs) {
 			s.registry.publish(Build(s.options.TrustDomain, inputs))
 		})
 	})

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -29,7 +31,7 @@ const publishInterval = 50 * time.Millisecond
 // +kubebuilder:rbac:groups="",resources=services;pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch
-// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch
+// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits;trafficpolicies,verbs=get;list;watch
 
 // replicaSetMetadata is how ReplicaSets are watched: their owners are all that is read.
 func replicaSetMetadata() *metav1.PartialObjectMetadata {
@@ -40,6 +42,7 @@ func replicaSetMetadata() *metav1.PartialObjectMetadata {
 
 // watcher keeps the objects that discovery reads.
 type watcher struct {
+	log logr.Logger
 	// dirty has one element when something has changed since the last Index.
 	dirty          chan struct{}
 	services       *collection[*corev1.Service]
@@ -47,15 +50,17 @@ type watcher struct {
 	pods           *collection[*corev1.Pod]
 	replicaSets    *collection[*metav1.PartialObjectMetadata]
 	trafficSplits  *collection[*v1alpha1.TrafficSplit]
+	policies       *collection[*v1alpha1.TrafficPolicy]
 }
 
-func newWatcher() *watcher {
-	w := &watcher{dirty: make(chan struct{}, 1)}
+func newWatcher(log logr.Logger) *watcher {
+	w := &watcher{log: log, dirty: make(chan struct{}, 1)}
 	w.services = newCollection[*corev1.Service](w.changed, nil)
 	w.endpointSlices = newCollection[*discoveryv1.EndpointSlice](w.changed, nil)
 	w.pods = newCollection(w.changed, samePod)
 	w.replicaSets = newCollection[*metav1.PartialObjectMetadata](w.changed, nil)
 	w.trafficSplits = newCollection(w.changed, sameTrafficSplit)
+	w.policies = newCollection[*v1alpha1.TrafficPolicy](w.changed, nil)
 	return w
 }
 
@@ -73,6 +78,8 @@ func (w *watcher) inputs() Inputs {
 		Pods:           w.pods.list(),
 		ReplicaSets:    w.replicaSets.list(),
 		TrafficSplits:  w.trafficSplits.list(),
+
+		TrafficPolicies: w.policies.list(),
 	}
 }
 
@@ -89,8 +96,14 @@ func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Input
 		{&corev1.Pod{}, w.pods},
 		{replicaSetMetadata(), w.replicaSets},
 		{&v1alpha1.TrafficSplit{}, w.trafficSplits},
+		{&v1alpha1.TrafficPolicy{}, w.policies},
 	} {
 		informer, err := reads.GetInformer(ctx, one.object)
+		if _, policy := one.object.(*v1alpha1.TrafficPolicy); policy && meta.IsNoMatchError(err) {
+			// Definitions may be older than this program; without the kind nobody can have written one.
+			w.log.Error(err, "TrafficPolicies are not watched: install their definition and restart")
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", one.object, err)
 		}

@@ -29,6 +29,7 @@ func FromDestination(destination *mesh.Destination) *Destination {
 		Protocol:         fromProtocol(destination.Protocol),
 		Endpoints:        convert(destination.Endpoints, fromEndpoint),
 		Splits:           convert(destination.Splits, fromSplit),
+		Timeouts:         fromTimeouts(destination.Timeouts),
 	}
 }
 
@@ -49,7 +50,19 @@ func (x *Destination) ToMesh() *mesh.Destination {
 		Protocol:  toProtocol(x.GetProtocol()),
 		Endpoints: convert(x.GetEndpoints(), toEndpoint),
 		Splits:    convert(x.GetSplits(), toSplit),
+		Timeouts:  toTimeouts(x.GetTimeouts()),
 	}
+}
+
+func fromTimeouts(timeouts mesh.Timeouts) *Timeouts {
+	if timeouts == (mesh.Timeouts{}) {
+		return nil
+	}
+	return &Timeouts{Request: timeouts.Request, Try: timeouts.Try, Idle: timeouts.Idle}
+}
+
+func toTimeouts(message *Timeouts) mesh.Timeouts {
+	return mesh.Timeouts{Request: message.GetRequest(), Try: message.GetTry(), Idle: message.GetIdle()}
 }
 
 // FromInbound returns the wire form of what a proxy needs to serve its own pod.

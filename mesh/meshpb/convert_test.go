@@ -51,7 +51,8 @@ func TestDestinationRoundTrip(t *testing.T) {
 				},
 				{Address: "10.244.0.6:8080", Namespace: "shop", Pod: "checkout-bbb-1"},
 			},
-			Splits: []mesh.Split{split},
+			Splits:   []mesh.Split{split},
+			Timeouts: mesh.Timeouts{Request: 10_000, Try: 500, Idle: 60_000},
 		},
 		"pod": {Address: "10.244.0.5:8080", PodAddress: true, Protocol: mesh.ProtocolTCP},
 	}

@@ -716,7 +716,9 @@ type Destination struct {
 	// The splits of the workloads among the endpoints.
 	Splits []*Split `protobuf:"bytes,8,rep,name=splits,proto3" json:"splits,omitempty"`
 	// The address is a pod's own, not a Service's.
-	PodAddress    bool `protobuf:"varint,9,opt,name=pod_address,json=podAddress,proto3" json:"pod_address,omitempty"`
+	PodAddress bool `protobuf:"varint,9,opt,name=pod_address,json=podAddress,proto3" json:"pod_address,omitempty"`
+	// Absent when there are none.
+	Timeouts      *Timeouts `protobuf:"bytes,10,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,6 +816,77 @@ func (x *Destination) GetPodAddress() bool {
 	return false
 }
 
+func (x *Destination) GetTimeouts() *Timeouts {
+	if x != nil {
+		return x.Timeouts
+	}
+	return nil
+}
+
+// Timeouts are in milliseconds; 0 is none.
+type Timeouts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a request from its head to the end of its answer.
+	Request uint32 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Of one try from when its endpoint is chosen to the head of the answer.
+	Try uint32 `protobuf:"varint,2,opt,name=try,proto3" json:"try,omitempty"`
+	// Of a request or connection without a byte in either direction.
+	Idle          uint32 `protobuf:"varint,3,opt,name=idle,proto3" json:"idle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Timeouts) Reset() {
+	*x = Timeouts{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Timeouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Timeouts) ProtoMessage() {}
+
+func (x *Timeouts) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
+func (*Timeouts) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Timeouts) GetRequest() uint32 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *Timeouts) GetTry() uint32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *Timeouts) GetIdle() uint32 {
+	if x != nil {
+		return x.Idle
+	}
+	return 0
+}
+
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "ip:port" of the pod.
@@ -833,7 +906,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +918,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +931,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -929,7 +1002,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1014,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1027,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Split) GetWorkload() string {
@@ -1015,7 +1088,7 @@ type RequestMatch struct {
 
 func (x *RequestMatch) Reset() {
 	*x = RequestMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1100,7 @@ func (x *RequestMatch) String() string {
 func (*RequestMatch) ProtoMessage() {}
 
 func (x *RequestMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1113,7 @@ func (x *RequestMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
 func (*RequestMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RequestMatch) GetHeaders() []*ValueMatch {
@@ -1089,7 +1162,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1174,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1187,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1150,7 +1223,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1235,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1248,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Mirror) GetPercent() uint32 {
@@ -1204,7 +1277,7 @@ type Stickiness struct {
 
 func (x *Stickiness) Reset() {
 	*x = Stickiness{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1289,7 @@ func (x *Stickiness) String() string {
 func (*Stickiness) ProtoMessage() {}
 
 func (x *Stickiness) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1302,7 @@ func (x *Stickiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
 func (*Stickiness) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Stickiness) GetHeader() string {
@@ -1265,7 +1338,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1350,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1363,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -1332,7 +1405,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1417,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1430,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -1432,7 +1505,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
-	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\"\x84\x03\n" +
+	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\"\xc0\x03\n" +
 	"\vDestination\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\bR\aunknown\x12+\n" +
@@ -1443,7 +1516,13 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\tendpoints\x18\a \x03(\v2\x1e.sluice.mesh.v1alpha1.EndpointR\tendpoints\x123\n" +
 	"\x06splits\x18\b \x03(\v2\x1b.sluice.mesh.v1alpha1.SplitR\x06splits\x12\x1f\n" +
 	"\vpod_address\x18\t \x01(\bR\n" +
-	"podAddress\"\xce\x01\n" +
+	"podAddress\x12:\n" +
+	"\btimeouts\x18\n" +
+	" \x01(\v2\x1e.sluice.mesh.v1alpha1.TimeoutsR\btimeouts\"J\n" +
+	"\bTimeouts\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\rR\arequest\x12\x10\n" +
+	"\x03try\x18\x02 \x01(\rR\x03try\x12\x12\n" +
+	"\x04idle\x18\x03 \x01(\rR\x04idle\"\xce\x01\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1c\n" +
@@ -1524,7 +1603,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -1538,15 +1617,16 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*OpenCount)(nil),       // 9: sluice.mesh.v1alpha1.OpenCount
 	(*WatchResponse)(nil),   // 10: sluice.mesh.v1alpha1.WatchResponse
 	(*Destination)(nil),     // 11: sluice.mesh.v1alpha1.Destination
-	(*Endpoint)(nil),        // 12: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 13: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 14: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 15: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 16: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 17: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 18: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 19: sluice.mesh.v1alpha1.Inbound
-	nil,                     // 20: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*Timeouts)(nil),        // 12: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 13: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 14: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 15: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 16: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 17: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 18: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 19: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 20: sluice.mesh.v1alpha1.Inbound
+	nil,                     // 21: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	5,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
@@ -1555,32 +1635,33 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	8,  // 3: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
 	9,  // 4: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
 	11, // 5: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	19, // 6: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	20, // 6: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 7: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	12, // 8: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	13, // 9: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	18, // 10: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	14, // 11: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	16, // 12: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	17, // 13: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	15, // 14: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	15, // 15: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	15, // 16: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	15, // 17: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	1,  // 18: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	13, // 19: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	12, // 20: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	20, // 21: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	0,  // 22: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	2,  // 23: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	4,  // 24: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	3,  // 25: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	10, // 26: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	25, // [25:27] is the sub-list for method output_type
-	23, // [23:25] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	13, // 8: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	14, // 9: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	12, // 10: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	19, // 11: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	15, // 12: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	17, // 13: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	18, // 14: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	16, // 15: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	16, // 16: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	16, // 17: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	16, // 18: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 19: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	14, // 20: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	13, // 21: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	21, // 22: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	0,  // 23: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	2,  // 24: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	4,  // 25: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	3,  // 26: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	10, // 27: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	26, // [26:28] is the sub-list for method output_type
+	24, // [24:26] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -1600,7 +1681,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -174,6 +174,22 @@ func (c *Config) publish(next *mesh.Snapshot) {
 	}
 }
 
+// restore puts in force what an earlier run was told, until the control plane says more: its first
+// response replaces all of it. What was in use then is subscribed to again.
+func (c *Config) restore(saved *meshpb.WatchResponse) {
+	c.mutex.Lock()
+	defer c.mutex.Unlock()
+	next := &mesh.Snapshot{Destinations: map[string]*mesh.Destination{}, Inbound: *saved.GetInbound().ToMesh()}
+	for _, received := range saved.GetDestinations() {
+		next.Destinations[received.GetAddress()] = received.ToMesh()
+		wanted := &want{since: c.now(), answered: make(chan struct{})}
+		wanted.lastUsed.Store(c.now().UnixNano())
+		c.wanted[received.GetAddress()] = wanted
+	}
+	c.publish(next)
+	c.inboundOnce.Do(func() { close(c.inboundKnown) })
+}
+
 // set puts a whole snapshot in force, without a control plane.
 func (c *Config) set(snapshot *mesh.Snapshot) {
 	c.publish(snapshot)

@@ -33,6 +33,9 @@ type Options struct {
 	// Discovery says where the control plane is; with nil, Snapshot is all that there will be.
 	Discovery *DiscoveryOptions
 	Snapshot  *mesh.Snapshot
+	// StateFile is where the configuration is kept for the next start, which begins with it while the
+	// control plane is away; nowhere when empty.
+	StateFile string
 	// Version of the proxy, for its metrics.
 	Version string
 	Log     *slog.Logger
@@ -101,6 +104,7 @@ type Proxy struct {
 	options   Options
 	log       *slog.Logger
 	config    *Config
+	saver     *saver // Nil when nothing is kept.
 	counts    *openCounts
 	balancer  *balancer
 	metrics   *metrics
@@ -134,9 +138,15 @@ func New(options Options) *Proxy {
 		conns:    newConnSet(options.Now),
 		clients:  newClientSet(),
 	}
+	if options.StateFile != "" && options.Discovery != nil {
+		p.saver = newSaver(options.StateFile, options.Log)
+	}
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)
+		if p.saver != nil {
+			p.saver.note()
+		}
 	})
 	p.handshakes = newHandshakes()
 	p.upstreams = newUpstreams(options, p.metrics)
@@ -155,6 +165,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer stop()
 	if p.options.Snapshot != nil {
 		p.config.set(p.options.Snapshot)
+	}
+	if p.saver != nil {
+		p.saver.config = p.config
+		p.saver.load() // Before the first connection is accepted.
+		p.serving.Go(func() { p.saver.run(serveContext) })
 	}
 	failed := make(chan error, 1)
 	p.serving.Go(func() { p.accept(serveContext, directionOutbound, p.options.Listeners.Outbound, p.serveOutbound) })

@@ -29,6 +29,9 @@ type ClientOptions struct {
 	Anchors []*x509.Certificate
 	// TokenFile holds the service-account token. It is read anew for each request.
 	TokenFile string
+	// StateFile is where the certificate and its key are kept for the next start, which begins with them
+	// while they are valid; nowhere when empty.
+	StateFile string
 	Logger    *slog.Logger
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
@@ -51,7 +54,7 @@ type held struct {
 	received    time.Time
 }
 
-// NewClient returns a client that has no certificate until Run has got one.
+// NewClient returns a client that has no certificate until Run has got one, but for one that was kept.
 func NewClient(options ClientOptions) (*Client, error) {
 	switch {
 	case options.ID.IsZero():
@@ -71,6 +74,7 @@ func NewClient(options ClientOptions) (*Client, error) {
 	}
 	client := &Client{options: options, ready: make(chan struct{})}
 	client.bundle.Store(poolOf(options.Anchors))
+	client.load()
 	return client, nil
 }
 
@@ -109,15 +113,20 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
+func (c *Client) hold(fresh *answer) {
+	c.bundle.Store(poolOf(fresh.anchors))
+	c.held.Store(&held{certificate: fresh.certificate, received: c.options.Now()})
+	c.once.Do(func() { close(c.ready) })
+}
+
 // obtain asks until the control plane has given a certificate; the error is the context's.
 func (c *Client) obtain(ctx context.Context) error {
 	backoff := newBackoff()
 	for {
 		fresh, err := c.certify(ctx)
 		if err == nil {
-			c.bundle.Store(poolOf(fresh.anchors))
-			c.held.Store(&held{certificate: fresh.certificate, received: c.options.Now()})
-			c.once.Do(func() { close(c.ready) })
+			c.hold(fresh)
+			c.save(fresh)
 			c.options.Logger.Info("certificate obtained",
 				"identity", c.options.ID.String(), "notAfter", fresh.certificate.Leaf.NotAfter)
 			return nil

@@ -24,6 +24,11 @@ const (
 	tokenFile       = "token"
 	tokenSeconds    = 3600
 
+	// What the proxy keeps for its next start is in memory: a key must not outlive the pod on a disk.
+	stateVolumeName = "sluice-state"
+	stateDirectory  = "/var/lib/sluice"
+	stateMost       = "32Mi"
+
 	// startSeconds is how long a proxy may take to get its identity and first configuration before
 	// the kubelet starts it anew. Until then nothing else in the pod starts.
 	startSeconds = 120
@@ -65,7 +70,7 @@ func redirectContainer(config Config, skip ports) corev1.Container {
 
 // proxyContainer is a native sidecar: it starts before the pod's other containers, is ready before
 // they start, and ends after them.
-func proxyContainer(config Config) corev1.Container {
+func proxyContainer(config Config, processors string) corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
 	return corev1.Container{
 		Name:                     ProxyContainer,
@@ -73,19 +78,22 @@ func proxyContainer(config Config) corev1.Container {
 		ImagePullPolicy:          config.ProxyImagePullPolicy,
 		Command:                  []string{"/sluice-proxy"},
 		RestartPolicy:            &always,
-		Env:                      environment(config),
+		Env:                      environment(config, processors),
 		Ports:                    []corev1.ContainerPort{{Name: AdminPortName, ContainerPort: mesh.PortAdmin, Protocol: corev1.ProtocolTCP}},
 		Resources:                *config.ProxyResources.DeepCopy(),
 		StartupProbe:             readyProbe(1, startSeconds),
 		ReadinessProbe:           readyProbe(2, 3),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
-		VolumeMounts:             []corev1.VolumeMount{{Name: tokenVolumeName, MountPath: tokenDirectory, ReadOnly: true}},
-		SecurityContext:          securityContext(mesh.ProxyUID),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: tokenVolumeName, MountPath: tokenDirectory, ReadOnly: true},
+			{Name: stateVolumeName, MountPath: stateDirectory},
+		},
+		SecurityContext: securityContext(mesh.ProxyUID),
 	}
 }
 
-func environment(config Config) []corev1.EnvVar {
-	return []corev1.EnvVar{
+func environment(config Config, processors string) []corev1.EnvVar {
+	variables := []corev1.EnvVar{
 		field("SLUICE_POD_NAMESPACE", "metadata.namespace"),
 		field("SLUICE_POD_NAME", "metadata.name"),
 		field("SLUICE_POD_IP", "status.podIP"),
@@ -95,7 +103,12 @@ func environment(config Config) []corev1.EnvVar {
 		{Name: "SLUICE_CONTROL_PLANE", Value: config.ControlPlane},
 		{Name: "SLUICE_CONTROL_PLANE_IDENTITY", Value: config.ControlPlaneIdentity},
 		{Name: "SLUICE_TOKEN_FILE", Value: path.Join(tokenDirectory, tokenFile)},
+		{Name: "SLUICE_STATE_DIRECTORY", Value: stateDirectory},
 	}
+	if processors != "" {
+		variables = append(variables, corev1.EnvVar{Name: "SLUICE_GOMAXPROCS", Value: processors})
+	}
+	return variables
 }
 
 // field names the version as well, as the API server would fill it in: what is injected twice, or
@@ -145,5 +158,13 @@ func tokenVolume() corev1.Volume {
 				Audience: mesh.TokenAudience, ExpirationSeconds: &seconds, Path: tokenFile,
 			}}},
 		},
+	}}
+}
+
+// stateVolume is where the proxy keeps what it knows. It is as long-lived as the pod.
+func stateVolume() corev1.Volume {
+	most := resource.MustParse(stateMost)
+	return corev1.Volume{Name: stateVolumeName, VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &most},
 	}}
 }

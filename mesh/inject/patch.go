@@ -75,9 +75,13 @@ func Decide(pod *corev1.Pod, namespace string, namespaceLabels map[string]string
 	if refusal != "" {
 		return Decision{Refused: refusal}
 	}
+	processors, refusal := proxyProcessors(pod.Annotations)
+	if refusal != "" {
+		return Decision{Refused: refusal}
+	}
 	mutation := &Mutation{
-		InitContainers: []corev1.Container{redirectContainer(config, skip), proxyContainer(config)},
-		Volumes:        []corev1.Volume{tokenVolume()},
+		InitContainers: []corev1.Container{redirectContainer(config, skip), proxyContainer(config, processors)},
+		Volumes:        []corev1.Volume{tokenVolume(), stateVolume()},
 	}
 	if workload := workloadOf(pod); workload != "" {
 		mutation.Annotations = map[string]string{v1alpha1.AnnotationWorkload: workload}

@@ -5,6 +5,7 @@ package inject
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -16,6 +17,12 @@ import (
 const (
 	AnnotationSkipInboundPorts  = "sluice.dev/skip-inbound-ports"
 	AnnotationSkipOutboundPorts = "sluice.dev/skip-outbound-ports"
+)
+
+const (
+	// AnnotationProxyProcessors of a pod is how many processors its proxy may use at once.
+	AnnotationProxyProcessors = "sluice.dev/proxy-gomaxprocs"
+	processorsMost            = 256
 )
 
 // ports that are not redirected, in the form of sluice-redirect's flags.
@@ -35,8 +42,8 @@ func cannot(pod *corev1.Pod) string {
 		return fmt.Sprintf("spec.securityContext.runAsUser is %d: that is the proxy's own user, whose traffic is not redirected; use another", mesh.ProxyUID)
 	}
 	for _, volume := range pod.Spec.Volumes {
-		if volume.Name == tokenVolumeName {
-			return fmt.Sprintf("a volume is named %s, as the proxy's own; rename it", tokenVolumeName)
+		if volume.Name == tokenVolumeName || volume.Name == stateVolumeName {
+			return fmt.Sprintf("a volume is named %s, as the proxy's own; rename it", volume.Name)
 		}
 	}
 	for _, container := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
@@ -82,4 +89,17 @@ func skippedPorts(annotations map[string]string) (skip ports, refusal string) {
 		*list.target = redirect.FormatPorts(ranges)
 	}
 	return skip, ""
+}
+
+// proxyProcessors is how many processors a pod's proxy may use, empty for the default.
+func proxyProcessors(annotations map[string]string) (processors, refusal string) {
+	written, ok := annotations[AnnotationProxyProcessors]
+	if !ok {
+		return "", ""
+	}
+	number, err := strconv.Atoi(written)
+	if err != nil || number < 1 || number > processorsMost {
+		return "", fmt.Sprintf("metadata.annotations[%s]: %q is not a number from 1 to %d", AnnotationProxyProcessors, written, processorsMost)
+	}
+	return strconv.Itoa(number), ""
 }

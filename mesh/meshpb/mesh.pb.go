@@ -1468,6 +1468,60 @@ func (x *Inbound) GetProtocols() map[uint32]Protocol {
 	return nil
 }
 
+// KeptIdentity is what a proxy keeps of its identity for its next start. It is sent to nobody.
+type KeptIdentity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PKCS #8, DER.
+	Key           []byte           `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Answer        *CertifyResponse `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeptIdentity) Reset() {
+	*x = KeptIdentity{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeptIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeptIdentity) ProtoMessage() {}
+
+func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
+func (*KeptIdentity) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *KeptIdentity) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *KeptIdentity) GetAnswer() *CertifyResponse {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
 var File_mesh_meshpb_mesh_proto protoreflect.FileDescriptor
 
 const file_mesh_meshpb_mesh_proto_rawDesc = "" +
@@ -1573,7 +1627,10 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\tprotocols\x18\x05 \x03(\v2,.sluice.mesh.v1alpha1.Inbound.ProtocolsEntryR\tprotocols\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01*E\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"_\n" +
+	"\fKeptIdentity\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12=\n" +
+	"\x06answer\x18\x02 \x01(\v2%.sluice.mesh.v1alpha1.CertifyResponseR\x06answer*E\n" +
 	"\bProtocol\x12\x13\n" +
 	"\x0fPROTOCOL_DETECT\x10\x00\x12\x12\n" +
 	"\x0ePROTOCOL_HTTP1\x10\x01\x12\x10\n" +
@@ -1603,7 +1660,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -1626,7 +1683,8 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*Stickiness)(nil),      // 18: sluice.mesh.v1alpha1.Stickiness
 	(*RevisionWeight)(nil),  // 19: sluice.mesh.v1alpha1.RevisionWeight
 	(*Inbound)(nil),         // 20: sluice.mesh.v1alpha1.Inbound
-	nil,                     // 21: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*KeptIdentity)(nil),    // 21: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 22: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	5,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
@@ -1651,17 +1709,18 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	1,  // 19: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
 	14, // 20: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
 	13, // 21: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	21, // 22: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	0,  // 23: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	2,  // 24: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	4,  // 25: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	3,  // 26: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	10, // 27: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	26, // [26:28] is the sub-list for method output_type
-	24, // [24:26] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 22: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	3,  // 23: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 24: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	2,  // 25: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	4,  // 26: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	3,  // 27: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	10, // 28: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	27, // [27:29] is the sub-list for method output_type
+	25, // [25:27] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -1681,7 +1740,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -75,6 +75,8 @@ type PodSpec struct {
 	Inbound        mesh.Inbound
 	// Linger and Deadline of the drain.
 	Linger, Deadline time.Duration
+	// StateFile is where the proxy keeps its configuration.
+	StateFile string
 	// HeadTime is how long a request's head may take, a minute by default.
 	HeadTime time.Duration
 }
@@ -129,6 +131,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 			Pod:            spec.Name,
 			Version:        "test",
 		},
+		StateFile:           spec.StateFile,
 		Version:             "test",
 		Log:                 log,
 		OriginalDestination: m.original,

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -34,6 +35,7 @@ type settings struct {
 	anchors                        string
 	controlPlane, controlPlaneID   string
 	tokenFile                      string
+	stateDirectory                 string
 	processors                     int
 	logLevel                       slog.Level
 }
@@ -53,6 +55,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 		anchors:        getenv("SLUICE_TRUST_ANCHORS"),
 		controlPlane:   orDefault("SLUICE_CONTROL_PLANE", defaultControlPlane),
 		controlPlaneID: getenv("SLUICE_CONTROL_PLANE_IDENTITY"),
+		stateDirectory: getenv("SLUICE_STATE_DIRECTORY"),
 		tokenFile:      orDefault("SLUICE_TOKEN_FILE", defaultTokenFile),
 	}
 	if read.controlPlaneID == "" {
@@ -96,12 +99,14 @@ func useControlPlane(options *proxy.Options, read settings) (*identity.Client, e
 		ControlPlaneID: controlPlaneID,
 		Anchors:        anchors,
 		TokenFile:      read.tokenFile,
+		StateFile:      stateFile(read.stateDirectory, "identity"),
 		Logger:         options.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	options.Certificates, options.Bundles = client, client
+	options.StateFile = stateFile(read.stateDirectory, "configuration")
 	options.Discovery = &proxy.DiscoveryOptions{
 		ControlPlane:   read.controlPlane,
 		ControlPlaneID: controlPlaneID,
@@ -111,6 +116,14 @@ func useControlPlane(options *proxy.Options, read settings) (*identity.Client, e
 		Ready:          client.Ready(),
 	}
 	return client, nil
+}
+
+// stateFile is empty without a directory: then nothing is kept.
+func stateFile(directory, name string) string {
+	if directory == "" {
+		return ""
+	}
+	return filepath.Join(directory, name)
 }
 
 // useSnapshot makes the proxy one that knows no more than a file says and has no identity.

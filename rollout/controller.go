@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -54,7 +55,7 @@ type Options struct {
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
-// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch;delete
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies,verbs=get;list;watch
 // +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies/status,verbs=patch
@@ -82,6 +83,9 @@ type Reconciler struct {
 	metrics  *Metrics
 	hooks    *hook.Runner
 	courier  *courier
+	// watched is the watches' cache, and scenes what it is compared with; without it all is read anew.
+	watched client.Reader
+	scenes  scenes
 }
 
 // NewReconciler makes a Reconciler that writes through a client and reads, past any cache, through a
@@ -119,6 +123,10 @@ func Register(mgr manager.Manager, options Options) error {
 	if err != nil {
 		return err
 	}
+	if err := index(context.Background(), mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	reconciler.watched = mgr.GetClient()
 	for name, runner := range map[string]*hook.Runner{"webhooks": options.Hooks, "notifications": options.Notifications} {
 		if runner == nil {
 			continue
@@ -141,25 +149,11 @@ func Register(mgr manager.Manager, options Options) error {
 
 // Reconcile looks at one Canary, decides, acts and writes its status.
 func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
-	canary := &v1alpha1.Canary{}
-	if err := r.reader.Get(ctx, request.NamespacedName, canary); err != nil {
-		if apierrors.IsNotFound(err) {
-			r.metrics.forget(request.NamespacedName)
-			r.hooks.Forget(request.NamespacedName)
-			r.gateway.memory.forget(request.NamespacedName)
-			r.courier.forget(request.NamespacedName)
-		}
-		return ctrl.Result{}, client.IgnoreNotFound(err)
-	}
-	seen, err := r.observer.observe(ctx, canary)
-	if err != nil {
+	seen, decision, now, err := r.look(ctx, request.NamespacedName)
+	if seen == nil || err != nil {
 		return ctrl.Result{}, err
 	}
-	now := r.clock.Now()
-	seen.Gate = r.gateway.look(ctx, seen, now)
-	r.metrics.looked(seen.Gate, r.clock.Since(now))
-	seen.Hooks = r.hooks.Answers(request.NamespacedName, canary.Status.Run)
-	decision := Plan(canary, seen.Observed, now)
+	canary := seen.canary
 	if decision.Standing.Reason == "" {
 		return ctrl.Result{}, fmt.Errorf("plan phase %s: nothing was decided", canary.Status.Phase)
 	}
@@ -174,7 +168,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.courier.post(ctx, canary, &decision.Status, told); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
-	if err := writeStatus(ctx, r.client, canary, decision); err != nil {
+	if err := writeStatus(ctx, r.client, canary, decision, now); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
 	announce(r.recorder, canary, told)
@@ -185,8 +179,49 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if phase := decision.Status.Phase; phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected {
 		r.hooks.Forget(request.NamespacedName) // nobody waits for an answer any more
 		r.gateway.memory.forget(request.NamespacedName)
+	} else if r.watched != nil {
+		r.scenes.put(request.NamespacedName, seen)
 	}
 	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
+}
+
+// look at a Canary and decide; nil when it is gone. By what is remembered alone only that is decided
+// that nothing is to be done.
+func (r *Reconciler) look(ctx context.Context, key types.NamespacedName) (*scene, Decision, time.Time, error) {
+	seen, err := r.recalled(ctx, key)
+	if seen != nil {
+		decision, now := r.decide(ctx, seen)
+		if !acts(&seen.canary.Status, &decision) {
+			return seen, decision, now, nil
+		}
+	}
+	if err == nil {
+		seen, err = r.whole(ctx, key)
+	}
+	if err != nil {
+		return nil, Decision{}, time.Time{}, err
+	}
+	if seen == nil {
+		r.forget(key)
+		return nil, Decision{}, time.Time{}, nil
+	}
+	decision, now := r.decide(ctx, seen)
+	return seen, decision, now, nil
+}
+
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.metrics.forget(key)
+	r.hooks.Forget(key)
+	r.gateway.memory.forget(key)
+	r.courier.forget(key)
+}
+
+func (r *Reconciler) decide(ctx context.Context, seen *scene) (Decision, time.Time) {
+	now := r.clock.Now()
+	seen.Gate = r.gateway.look(ctx, seen, now)
+	r.metrics.looked(seen.Gate, r.clock.Since(now))
+	seen.Hooks = r.hooks.Answers(client.ObjectKeyFromObject(seen.canary), seen.canary.Status.Run)
+	return Plan(seen.canary, seen.Observed, now), now
 }
 
 // errMoved is a write that was not done because its object is no longer what was decided on.
@@ -205,7 +240,7 @@ func (r *Reconciler) afterFailure(ctx context.Context, canary *v1alpha1.Canary, 
 	if canary == nil {
 		return ctrl.Result{}, failed
 	}
-	return ctrl.Result{}, errors.Join(failed, writeStatus(ctx, r.client, canary, withFailure(canary, failed)))
+	return ctrl.Result{}, errors.Join(failed, writeStatus(ctx, r.client, canary, withFailure(canary, failed), r.clock.Now()))
 }
 
 // again is when to look again after a decision; 0 when only a change can matter.

@@ -115,7 +115,7 @@ func (o *office) happens(phase v1alpha1.Phase, told ...Event) {
 	status := *canary.Status.DeepCopy()
 	status.Phase = phase
 	require.NoError(o, o.courier.post(o.Context(), canary, &status, told))
-	require.NoError(o, writeStatus(o.Context(), o.client, canary, Decision{Status: status}))
+	require.NoError(o, writeStatus(o.Context(), o.client, canary, Decision{Status: status}, time.Now()))
 	o.courier.posted(o.Context(), canary, told)
 }
 

@@ -40,10 +40,12 @@ type scene struct {
 	split      *v1alpha1.TrafficSplit
 	// evidence is the gate of the current run, if it was looked at.
 	evidence *remembered
+	// readAt is when all of it was last read from the API server.
+	readAt time.Time
 }
 
-// observer reads a Canary's surroundings. It reads from the API server, not from a cache: these few
-// small reads per running Canary mean that every decision sees the controller's own last writes.
+// observer reads a Canary's surroundings, from the API server or by what is remembered of them: every
+// decision sees the controller's own last writes.
 type observer struct {
 	reader client.Reader
 	// cached is for what other objects say: a moment's delay there cannot break an invariant.

@@ -72,6 +72,7 @@ func (h *hands) deleteRun(ctx context.Context, e DeleteRun) error {
 	if err := h.client.Delete(ctx, run, fence); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete canaryrun %s: %w", e.Name, err)
 	}
+	h.Runs = slices.DeleteFunc(slices.Clone(h.Runs), func(other v1alpha1.CanaryRun) bool { return other.Name == e.Name })
 	return nil
 }
 

@@ -63,6 +63,7 @@ func (h *hands) deleteSet(ctx context.Context, e DeleteSet) error {
 	if err := h.client.Delete(ctx, rs, fence, client.PropagationPolicy(metav1.DeletePropagationBackground)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete replicaset %s: %w", e.Name, err)
 	}
+	delete(h.sets, e.Name)
 	return nil
 }
 

@@ -68,6 +68,7 @@ func (h *hands) deleteSplit(ctx context.Context) error {
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("delete trafficsplit %s: %w", h.split.Name, err)
 	}
+	h.split = nil
 	return nil
 }
 

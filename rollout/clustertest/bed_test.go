@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -157,7 +158,9 @@ type bed struct {
 	gate      *gate
 	// intercept wraps the controller's client when it starts.
 	intercept func(client.WithWatch) client.Client
-	stop      context.CancelFunc
+	// wrap is put around the controller's connections when it starts.
+	wrap transport.WrapperFunc
+	stop context.CancelFunc
 }
 
 // newBed makes the surroundings; the controller is started by start.
@@ -224,7 +227,9 @@ func (b *bed) runManager(cfg *rest.Config, register func(ctrl.Manager) error) co
 // start runs the controller; restart does it again, as after a crash.
 func (b *bed) start() {
 	b.Helper()
-	b.stop = b.runManager(as(controllerUser), func(mgr ctrl.Manager) error {
+	cfg := as(controllerUser)
+	cfg.Wrap(b.wrap)
+	b.stop = b.runManager(cfg, func(mgr ctrl.Manager) error {
 		return rollout.Register(mgr, rollout.Options{
 			Interval: interval, SourceTimeout: time.Second, Seal: seal, Hooks: hooks(), Notifications: hooks(),
 			Source: func(*v1alpha1.Canary) (analysis.Source, error) { return b.gate, nil },

@@ -5,14 +5,21 @@
 package clustertest
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
@@ -66,3 +73,96 @@ func TestTwoLeaders(t *testing.T) {
 	b.start()
 	b.promoteAndReject()
 }
+
+// What the controller knows from watches is late: each object is shown three times as it was.
+func TestSlowWatches(t *testing.T) {
+	b := newBed(t)
+	late := &late{answers: map[string]answer{}}
+	b.intercept = late.client
+	b.start()
+	b.promoteAndReject()
+	require.Greater(t, late.outdated, 20)
+}
+
+// late answers reads from the caches with what they said up to three reads ago.
+type late struct {
+	lock     sync.Mutex
+	answers  map[string]answer
+	outdated int
+}
+
+type answer struct {
+	content []byte
+	err     error
+	shown   int
+}
+
+func (l *late) client(inner client.WithWatch) client.Client {
+	return interceptor.NewClient(inner, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+			switch into.(type) {
+			case *v1alpha1.Canary, *v1alpha1.TrafficSplit, *metav1.PartialObjectMetadata:
+				return l.read(fmt.Sprintf("%T %s %s", into, into.GetObjectKind().GroupVersionKind(), key), into, func() error { return c.Get(ctx, key, into, opts...) })
+			}
+			return c.Get(ctx, key, into, opts...)
+		},
+		List: func(ctx context.Context, c client.WithWatch, into client.ObjectList, opts ...client.ListOption) error {
+			if _, versions := into.(*metav1.PartialObjectMetadataList); versions {
+				return l.read(fmt.Sprintf("%s %v", into.GetObjectKind().GroupVersionKind(), opts), into, func() error { return c.List(ctx, into, opts...) })
+			}
+			return c.List(ctx, into, opts...)
+		},
+	})
+}
+
+func (l *late) read(name string, into any, read func() error) error {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	known, asked := l.answers[name]
+	if !asked || known.shown == 3 {
+		err := read()
+		content, _ := json.Marshal(into)
+		l.answers[name] = answer{content: content, err: err}
+		return err
+	}
+	known.shown++
+	l.answers[name] = known
+	l.outdated++
+	if known.err != nil {
+		return known.err
+	}
+	return json.Unmarshal(known.content, into)
+}
+
+// A look at a run at which nothing has happened asks the API server nothing.
+func TestQuietLooksReadNothing(t *testing.T) {
+	b := newBed(t)
+	var reads atomic.Int64
+	b.wrap = func(inner http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(request *http.Request) (*http.Response, error) {
+			if request.Method == http.MethodGet && !request.URL.Query().Has("watch") {
+				reads.Add(1)
+			}
+			return inner.RoundTrip(request)
+		})
+	}
+	b.start()
+	b.rest("app:v1", 2)
+	b.gate.set(func(g *gate) { g.silent = true })
+	b.git("app:v2")
+	b.awaitHolding(50)
+	looks, quietSince, before := 0, 0, reads.Load()
+	b.eventually("many looks one after another read nothing", func() bool {
+		b.gate.set(func(g *gate) { looks = g.asked })
+		if now := reads.Load(); now != before {
+			quietSince, before = looks, now
+		}
+		return looks-quietSince >= 20
+	})
+	b.gate.set(func(g *gate) { g.silent = false })
+	b.awaitStable("app:v2")
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }

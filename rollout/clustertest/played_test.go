@@ -81,6 +81,7 @@ type gate struct {
 	errors uint64
 	// silent gives no rounds; away gives an error.
 	silent, away bool
+	asked        int
 }
 
 func (g *gate) set(change func(*gate)) {
@@ -92,6 +93,7 @@ func (g *gate) set(change func(*gate)) {
 func (g *gate) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round, error) {
 	g.lock.Lock()
 	defer g.lock.Unlock()
+	g.asked++
 	if g.away {
 		return nil, errors.New("connection refused")
 	}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
+)
+
+// A run is looked at each second, and mostly nothing has happened. Such a look reads nothing: it takes
+// the objects of the last one, as the answers to its own writes have left them, and of those only what
+// the watches call newer is read again. An object that was made or deleted is asked for until the watch
+// and the memory agree about it, so an own write is seen however late the watch is.
+//
+// Nothing is done on the word of a watch. A decision that has an effect, tells something or goes on to
+// another phase, step or weight is made again on what the API server says now, and only that one is
+// carried out: no write is fenced by less than it would be without a memory. A late watch makes a look
+// late, and so long as trust at most.
+
+// trust is how long a watch is believed that says nothing: a broken connection is noticed later.
+const trust = 30 * time.Second
+
+// Fields by which the watched metadata are indexed.
+const (
+	fieldOwner  = "metadata.ownerReferences.uid"
+	fieldCanary = "metadata.labels[" + v1alpha1.LabelCanary + "]"
+)
+
+// scenes has the last scene of each Canary that is in a run. A scene is one worker's at a time.
+type scenes struct {
+	mutex sync.Mutex
+	kept  map[types.NamespacedName]*scene
+}
+
+// take a scene out: whoever fails to put it back has it read anew.
+func (s *scenes) take(key types.NamespacedName) *scene {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	last := s.kept[key]
+	delete(s.kept, key)
+	return last
+}
+
+func (s *scenes) put(key types.NamespacedName, last *scene) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.kept == nil {
+		s.kept = map[types.NamespacedName]*scene{}
+	}
+	s.kept[key] = last
+}
+
+// recall is a reader that answers from the last scene where the watches know nothing newer, and asks the
+// API server about the rest.
+type recall struct {
+	client.Reader
+	watched client.Reader
+	last    *scene
+	// owner is the Deployment's UID, and sets what belongs to it; read once for both selectors.
+	owner types.UID
+	sets  []appsv1.ReplicaSet
+}
+
+// Get implements client.Reader.
+func (r *recall) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	switch into := into.(type) {
+	case *appsv1.Deployment:
+		return r.deployment(ctx, key, into)
+	case *v1alpha1.TrafficSplit:
+		if known, err := r.split(ctx, key, into); known {
+			return err
+		}
+	}
+	return r.Reader.Get(ctx, key, into, opts...)
+}
+
+// List implements client.Reader.
+func (r *recall) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	options := (&client.ListOptions{}).ApplyOptions(opts)
+	switch into := into.(type) {
+	case *appsv1.ReplicaSetList:
+		if r.sets == nil {
+			var kept []appsv1.ReplicaSet
+			for _, rs := range r.last.sets {
+				kept = append(kept, *rs)
+			}
+			found, err := gather(ctx, r, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), client.MatchingFields{fieldOwner: string(r.owner)}, kept)
+			if err != nil {
+				return err
+			}
+			r.sets = found
+		}
+		into.Items = selected(r.sets, options)
+		return nil
+	case *v1alpha1.CanaryRunList:
+		found, err := gather(ctx, r, v1alpha1.GroupVersion.WithKind("CanaryRun"), client.MatchingFields{fieldCanary: r.last.canary.Name}, r.last.Runs)
+		into.Items = selected(found, options)
+		return err
+	}
+	return r.Reader.List(ctx, into, opts...)
+}
+
+// deployment is read again unless the watch knows it, and no newer version of it.
+func (r *recall) deployment(ctx context.Context, key client.ObjectKey, into *appsv1.Deployment) error {
+	kept, version := r.last.deployment, &metav1.PartialObjectMetadata{}
+	version.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("Deployment"))
+	if kept != nil && r.watched.Get(ctx, key, version) == nil && covers(kept, version) {
+		*into = *kept
+	} else if err := r.Reader.Get(ctx, key, into); err != nil {
+		return err
+	}
+	r.owner = into.UID
+	return nil
+}
+
+// split is watched whole. It says whether the watch and the memory agree that there is one or none.
+func (r *recall) split(ctx context.Context, key client.ObjectKey, into *v1alpha1.TrafficSplit) (bool, error) {
+	kept, err := r.last.split, r.watched.Get(ctx, key, into)
+	switch {
+	case apierrors.IsNotFound(err):
+		return kept == nil, err
+	case err != nil || kept == nil || kept.UID != into.UID:
+		return false, nil
+	case covers(kept, into):
+		*into = *kept
+	}
+	return true, nil
+}
+
+// object is a pointer to a T that is an object.
+type object[T any] interface {
+	*T
+	client.Object
+}
+
+// gather the objects that the watch finds by a field and those that were there before, each in its newest
+// version.
+func gather[T any, P object[T]](ctx context.Context, r *recall, kind schema.GroupVersionKind, by client.MatchingFields, kept []T) ([]T, error) {
+	namespace := r.last.canary.Namespace
+	versions := &metav1.PartialObjectMetadataList{}
+	versions.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
+	if err := r.watched.List(ctx, versions, client.InNamespace(namespace), by); err != nil {
+		return nil, fmt.Errorf("list versions of %s: %w", kind.Kind, err)
+	}
+	found, unclear := []T{}, []string{}
+	for i := range kept {
+		one := P(&kept[i])
+		if at := slices.IndexFunc(versions.Items, func(v metav1.PartialObjectMetadata) bool { return v.Name == one.GetName() }); at >= 0 && covers(one, &versions.Items[at]) {
+			found = append(found, kept[i])
+			continue
+		}
+		unclear = append(unclear, one.GetName())
+	}
+	for i := range versions.Items {
+		if name := versions.Items[i].Name; !slices.ContainsFunc(kept, func(one T) bool { return P(&one).GetName() == name }) {
+			unclear = append(unclear, name)
+		}
+	}
+	for _, name := range unclear {
+		var one T
+		err := r.Reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, P(&one))
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("read %s %s: %w", kind.Kind, name, err)
+		default:
+			found = append(found, one)
+		}
+	}
+	slices.SortFunc(found, func(a, b T) int { return cmp.Compare(P(&a).GetName(), P(&b).GetName()) }) // as the API server does
+	return found, nil
+}
+
+// selected are those that a list's selector finds.
+func selected[T any, P object[T]](all []T, options *client.ListOptions) []T {
+	return slices.DeleteFunc(slices.Clone(all), func(one T) bool {
+		return options.LabelSelector != nil && !options.LabelSelector.Matches(labels.Set(P(&one).GetLabels()))
+	})
+}
+
+// covers: what was kept is the same object as the watch has, and no older.
+func covers(kept, watched client.Object) bool {
+	order, err := resourceversion.CompareResourceVersion(kept.GetResourceVersion(), watched.GetResourceVersion())
+	return err == nil && kept.GetUID() == watched.GetUID() && order >= 0
+}
+
+// index makes the watched versions findable.
+func index(ctx context.Context, fields client.FieldIndexer) error {
+	set, run := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
+	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
+	run.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("CanaryRun"))
+	err := fields.IndexField(ctx, set, fieldOwner, func(one client.Object) []string {
+		var owners []string
+		for _, reference := range one.GetOwnerReferences() {
+			owners = append(owners, string(reference.UID))
+		}
+		return owners
+	})
+	if err != nil {
+		return fmt.Errorf("index replicasets by owner: %w", err)
+	}
+	err = fields.IndexField(ctx, run, fieldCanary, func(one client.Object) []string {
+		return []string{one.GetLabels()[v1alpha1.LabelCanary]}
+	})
+	if err != nil {
+		return fmt.Errorf("index canaryruns by canary: %w", err)
+	}
+	return nil
+}
+
+// recalled looks at a Canary by what is remembered of it; nil when that will not do.
+func (r *Reconciler) recalled(ctx context.Context, key types.NamespacedName) (*scene, error) {
+	last, canary := r.scenes.take(key), &v1alpha1.Canary{}
+	if last == nil || r.clock.Since(last.readAt) >= trust || r.watched.Get(ctx, key, canary) != nil || canary.UID != last.canary.UID {
+		return nil, nil
+	}
+	if covers(last.canary, canary) {
+		canary = last.canary
+	}
+	eyes := observer{reader: &recall{Reader: r.reader, watched: r.watched, last: last}, cached: r.observer.cached}
+	seen, err := eyes.observe(ctx, canary)
+	if err != nil {
+		return nil, err
+	}
+	seen.readAt = last.readAt
+	return seen, nil
+}
+
+// whole reads a Canary and its surroundings from the API server; nil when it is gone.
+func (r *Reconciler) whole(ctx context.Context, key types.NamespacedName) (*scene, error) {
+	at, canary := r.clock.Now(), &v1alpha1.Canary{}
+	if err := r.reader.Get(ctx, key, canary); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	seen, err := r.observer.observe(ctx, canary)
+	if err != nil {
+		return nil, err
+	}
+	seen.readAt = at
+	return seen, nil
+}
+
+// acts: a decision does, tells or changes more than what the gate has counted.
+func acts(before *v1alpha1.CanaryStatus, decision *Decision) bool {
+	return len(decision.Effects) > 0 || len(decision.Events) > 0 || !sameButCounts(before, &decision.Status)
+}

@@ -55,7 +55,7 @@ type Options struct {
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/status,verbs=patch
 // +kubebuilder:rbac:groups=sluice.dev,resources=canaries/finalizers,verbs=update
-// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=sluice.dev,resources=canaryruns,verbs=get;list;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies,verbs=get;list;watch
 // +kubebuilder:rbac:groups=sluice.dev,resources=rolloutpolicies/status,verbs=patch

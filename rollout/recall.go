@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,10 +21,11 @@ import (
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 )
 
-// A run is looked at each second, and mostly nothing has happened. Such a look reads nothing: it takes
+// A run is looked at with each scrape, and mostly nothing has happened. Such a look reads nothing: it takes
 // the objects of the last one, as the answers to its own writes have left them, and of those only what
-// the watches call newer is read again. An object that was made or deleted is asked for until the watch
-// and the memory agree about it, so an own write is seen however late the watch is.
+// the watches call newer is read again. A ReplicaSet that was made or deleted is asked for until the watch
+// and the memory agree about it, so an own write is seen however late the watch is. Runs are not watched:
+// hardly anybody else may write them.
 //
 // Nothing is done on the word of a watch. A decision that has an effect, tells something or goes on to
 // another phase, step or weight is made again on what the API server says now, and only that one is
@@ -35,11 +35,8 @@ import (
 // trust is how long a watch is believed that says nothing: a broken connection is noticed later.
 const trust = 30 * time.Second
 
-// Fields by which the watched metadata are indexed.
-const (
-	fieldOwner  = "metadata.ownerReferences.uid"
-	fieldCanary = "metadata.labels[" + v1alpha1.LabelCanary + "]"
-)
+// fieldOwner is the field by which the watched metadata of ReplicaSets are indexed.
+const fieldOwner = "metadata.ownerReferences.uid"
 
 // scenes has the last scene of each Canary that is in a run. A scene is one worker's at a time.
 type scenes struct {
@@ -56,7 +53,13 @@ func (s *scenes) take(key types.NamespacedName) *scene {
 	return last
 }
 
+// put a scene in. Records of runs that have ended may be long, and only who acts may need them.
 func (s *scenes) put(key types.NamespacedName, last *scene) {
+	for i := range last.Runs {
+		if run := &last.Runs[i]; run.Record.EndedAt != nil && run.Name != last.canary.Status.Run {
+			run.Record.Entries = nil
+		}
+	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.kept == nil {
@@ -91,26 +94,20 @@ func (r *recall) Get(ctx context.Context, key client.ObjectKey, into client.Obje
 
 // List implements client.Reader.
 func (r *recall) List(ctx context.Context, into client.ObjectList, opts ...client.ListOption) error {
-	options := (&client.ListOptions{}).ApplyOptions(opts)
 	switch into := into.(type) {
 	case *appsv1.ReplicaSetList:
 		if r.sets == nil {
-			var kept []appsv1.ReplicaSet
-			for _, rs := range r.last.sets {
-				kept = append(kept, *rs)
-			}
-			found, err := gather(ctx, r, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), client.MatchingFields{fieldOwner: string(r.owner)}, kept)
+			found, err := r.gather(ctx)
 			if err != nil {
 				return err
 			}
 			r.sets = found
 		}
-		into.Items = selected(r.sets, options)
+		into.Items = selected(r.sets, (&client.ListOptions{}).ApplyOptions(opts))
 		return nil
 	case *v1alpha1.CanaryRunList:
-		found, err := gather(ctx, r, v1alpha1.GroupVersion.WithKind("CanaryRun"), client.MatchingFields{fieldCanary: r.last.canary.Name}, r.last.Runs)
-		into.Items = selected(found, options)
-		return err
+		into.Items = slices.Clone(r.last.Runs)
+		return nil
 	}
 	return r.Reader.List(ctx, into, opts...)
 }
@@ -142,54 +139,46 @@ func (r *recall) split(ctx context.Context, key client.ObjectKey, into *v1alpha1
 	return true, nil
 }
 
-// object is a pointer to a T that is an object.
-type object[T any] interface {
-	*T
-	client.Object
-}
-
-// gather the objects that the watch finds by a field and those that were there before, each in its newest
-// version.
-func gather[T any, P object[T]](ctx context.Context, r *recall, kind schema.GroupVersionKind, by client.MatchingFields, kept []T) ([]T, error) {
+// gather the Deployment's ReplicaSets: those that the watch has and those that were there before, each in
+// its newest version.
+func (r *recall) gather(ctx context.Context) ([]appsv1.ReplicaSet, error) {
 	namespace := r.last.canary.Namespace
-	versions := &metav1.PartialObjectMetadataList{}
-	versions.SetGroupVersionKind(kind.GroupVersion().WithKind(kind.Kind + "List"))
-	if err := r.watched.List(ctx, versions, client.InNamespace(namespace), by); err != nil {
-		return nil, fmt.Errorf("list versions of %s: %w", kind.Kind, err)
+	listed := &metav1.PartialObjectMetadataList{}
+	listed.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSetList"))
+	if err := r.watched.List(ctx, listed, client.InNamespace(namespace), client.MatchingFields{fieldOwner: string(r.owner)}); err != nil {
+		return nil, fmt.Errorf("list versions of replicasets: %w", err)
 	}
-	found, unclear := []T{}, []string{}
-	for i := range kept {
-		one := P(&kept[i])
-		if at := slices.IndexFunc(versions.Items, func(v metav1.PartialObjectMetadata) bool { return v.Name == one.GetName() }); at >= 0 && covers(one, &versions.Items[at]) {
-			found = append(found, kept[i])
-			continue
+	found, unclear := []appsv1.ReplicaSet{}, map[string]bool{}
+	for name := range r.last.sets {
+		unclear[name] = true
+	}
+	for i := range listed.Items {
+		name := listed.Items[i].Name
+		if kept := r.last.sets[name]; kept != nil && covers(kept, &listed.Items[i]) {
+			found = append(found, *kept)
+			delete(unclear, name)
+		} else {
+			unclear[name] = true
 		}
-		unclear = append(unclear, one.GetName())
 	}
-	for i := range versions.Items {
-		if name := versions.Items[i].Name; !slices.ContainsFunc(kept, func(one T) bool { return P(&one).GetName() == name }) {
-			unclear = append(unclear, name)
-		}
-	}
-	for _, name := range unclear {
-		var one T
-		err := r.Reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, P(&one))
-		switch {
+	for name := range unclear {
+		var rs appsv1.ReplicaSet
+		switch err := r.Reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, &rs); {
 		case apierrors.IsNotFound(err):
 		case err != nil:
-			return nil, fmt.Errorf("read %s %s: %w", kind.Kind, name, err)
+			return nil, fmt.Errorf("read replicaset %s: %w", name, err)
 		default:
-			found = append(found, one)
+			found = append(found, rs)
 		}
 	}
-	slices.SortFunc(found, func(a, b T) int { return cmp.Compare(P(&a).GetName(), P(&b).GetName()) }) // as the API server does
+	slices.SortFunc(found, func(a, b appsv1.ReplicaSet) int { return cmp.Compare(a.Name, b.Name) }) // as the API server does
 	return found, nil
 }
 
 // selected are those that a list's selector finds.
-func selected[T any, P object[T]](all []T, options *client.ListOptions) []T {
-	return slices.DeleteFunc(slices.Clone(all), func(one T) bool {
-		return options.LabelSelector != nil && !options.LabelSelector.Matches(labels.Set(P(&one).GetLabels()))
+func selected(all []appsv1.ReplicaSet, options *client.ListOptions) []appsv1.ReplicaSet {
+	return slices.DeleteFunc(slices.Clone(all), func(rs appsv1.ReplicaSet) bool {
+		return options.LabelSelector != nil && !options.LabelSelector.Matches(labels.Set(rs.Labels))
 	})
 }
 
@@ -199,11 +188,10 @@ func covers(kept, watched client.Object) bool {
 	return err == nil && kept.GetUID() == watched.GetUID() && order >= 0
 }
 
-// index makes the watched versions findable.
+// index makes the watched versions of ReplicaSets findable.
 func index(ctx context.Context, fields client.FieldIndexer) error {
-	set, run := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
+	set := &metav1.PartialObjectMetadata{}
 	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
-	run.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("CanaryRun"))
 	err := fields.IndexField(ctx, set, fieldOwner, func(one client.Object) []string {
 		var owners []string
 		for _, reference := range one.GetOwnerReferences() {
@@ -214,26 +202,18 @@ func index(ctx context.Context, fields client.FieldIndexer) error {
 	if err != nil {
 		return fmt.Errorf("index replicasets by owner: %w", err)
 	}
-	err = fields.IndexField(ctx, run, fieldCanary, func(one client.Object) []string {
-		return []string{one.GetLabels()[v1alpha1.LabelCanary]}
-	})
-	if err != nil {
-		return fmt.Errorf("index canaryruns by canary: %w", err)
-	}
 	return nil
 }
 
-// recalled looks at a Canary by what is remembered of it; nil when that will not do.
+// recalled looks at a Canary by what is remembered of it; nil when that will not do, as when somebody
+// has written to it: that is a request, and answered soonest by reading all at once.
 func (r *Reconciler) recalled(ctx context.Context, key types.NamespacedName) (*scene, error) {
 	last, canary := r.scenes.take(key), &v1alpha1.Canary{}
-	if last == nil || r.clock.Since(last.readAt) >= trust || r.watched.Get(ctx, key, canary) != nil || canary.UID != last.canary.UID {
+	if last == nil || r.clock.Since(last.readAt) >= trust || r.watched.Get(ctx, key, canary) != nil || !covers(last.canary, canary) {
 		return nil, nil
 	}
-	if covers(last.canary, canary) {
-		canary = last.canary
-	}
 	eyes := observer{reader: &recall{Reader: r.reader, watched: r.watched, last: last}, cached: r.observer.cached}
-	seen, err := eyes.observe(ctx, canary)
+	seen, err := eyes.observe(ctx, last.canary)
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +235,7 @@ func (r *Reconciler) whole(ctx context.Context, key types.NamespacedName) (*scen
 	return seen, nil
 }
 
-// acts: a decision does, tells or changes more than what the gate has counted.
+// acts: a decision does, tells or changes more than what the gate has counted and how the Canary stands.
 func acts(before *v1alpha1.CanaryStatus, decision *Decision) bool {
 	return len(decision.Effects) > 0 || len(decision.Events) > 0 || !sameButCounts(before, &decision.Status)
 }

@@ -156,11 +156,19 @@ func TestCountsCanWait(t *testing.T) {
 		"counts": {func(s *v1alpha1.CanaryStatus) {
 			s.Verdict.Reason, s.Verdict.Time = "4 of 120", metav1.NewTime(now.Add(time.Second))
 		}, time.Second, true, true},
-		"counts after a while": {func(s *v1alpha1.CanaryStatus) { s.Verdict.Reason = "4 of 120" }, countsEvery, true, false},
-		"a text": {func(s *v1alpha1.CanaryStatus) {
+		"counts after a while": {func(s *v1alpha1.CanaryStatus) {
+			s.Verdict.Reason, s.Verdict.Time = "4 of 120", metav1.NewTime(now.Add(countsEvery))
+		}, countsEvery, true, false},
+		"a text of a judgement": {func(s *v1alpha1.CanaryStatus) {
+			s.Verdict.Time = metav1.NewTime(now.Add(time.Second))
 			s.Conditions[0].Message, s.Conditions[0].LastTransitionTime = "for 9s more", metav1.NewTime(now.Add(time.Second))
 		}, time.Second, true, true},
-		"a reason":        {func(s *v1alpha1.CanaryStatus) { s.Conditions[0].Reason = "Paused" }, time.Second, true, false},
+		"a text of something else": {func(s *v1alpha1.CanaryStatus) {
+			s.Conditions[0].Message, s.Conditions[0].LastTransitionTime = "proxy b is late", metav1.NewTime(now.Add(time.Second))
+		}, time.Second, true, false},
+		"a reason": {func(s *v1alpha1.CanaryStatus) {
+			s.Verdict.Time, s.Conditions[0].Reason = metav1.NewTime(now.Add(time.Second)), "Paused"
+		}, time.Second, true, false},
 		"another verdict": {func(s *v1alpha1.CanaryStatus) { s.Verdict.Verdict = "pass" }, time.Second, false, false},
 		"no verdict":      {func(s *v1alpha1.CanaryStatus) { s.Verdict = nil }, time.Second, false, false},
 		"a phase":         {func(s *v1alpha1.CanaryStatus) { s.Phase = v1alpha1.PhaseScaling }, time.Second, false, false},
@@ -174,4 +182,29 @@ func TestCountsCanWait(t *testing.T) {
 			require.Equal(t, c.can, canWait(before, after, now.Add(c.later)))
 		})
 	}
+	before, after := status(), status()
+	before.Phase, after.Phase = v1alpha1.PhaseAwaitingApproval, v1alpha1.PhaseAwaitingApproval
+	after.Verdict.Time = metav1.NewTime(now.Add(time.Second))
+	require.False(t, canWait(before, after, now.Add(time.Second)), "people wait for that text")
+}
+
+// What is remembered of runs that have ended is not their records.
+func TestRecallKeepsNoOldRecords(t *testing.T) {
+	ended := metav1.Now()
+	run := func(name string, ended *metav1.Time) v1alpha1.CanaryRun {
+		one := v1alpha1.CanaryRun{Record: v1alpha1.CanaryRunRecord{EndedAt: ended, Entries: []v1alpha1.RunEntry{{Number: 1}}}}
+		one.Name = name
+		return one
+	}
+	canary := &v1alpha1.Canary{Status: v1alpha1.CanaryStatus{Run: "app-2"}}
+	var kept scenes
+	kept.put(types.NamespacedName{Name: "app"}, &scene{canary: canary, Observed: Observed{Runs: []v1alpha1.CanaryRun{
+		run("app-3", nil), run("app-2", &ended), run("app-1", &ended),
+	}}})
+	var entries []int
+	for _, one := range kept.take(types.NamespacedName{Name: "app"}).Runs {
+		entries = append(entries, len(one.Record.Entries))
+	}
+	require.Equal(t, []int{1, 1, 0}, entries)
+	require.Nil(t, kept.take(types.NamespacedName{Name: "app"}), "it is taken once")
 }

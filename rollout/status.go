@@ -31,7 +31,7 @@ func writeStatus(ctx context.Context, writer client.Client, canary *v1alpha1.Can
 	if equality.Semantic.DeepEqual(before.Status, canary.Status) {
 		return nil
 	}
-	if canWait(&before.Status, &canary.Status, now) && decision.Next == NextInterval {
+	if !acts(&before.Status, &decision) && decision.Next == NextInterval && canWait(&before.Status, &canary.Status, now) {
 		canary.Status = before.Status
 		return nil
 	}
@@ -42,13 +42,14 @@ func writeStatus(ctx context.Context, writer client.Client, canary *v1alpha1.Can
 	return nil
 }
 
-// canWait: a status differs from the written one in nothing but counts, and that is young. A step's clock
-// that is stopped reckons from the written verdict's time: it stands longer by countsEvery at most.
+// canWait: a held step's status differs from the written one in nothing but what a newer judgement has
+// counted, and that one is young. A step's clock that is stopped reckons from the written verdict's time: it
+// stands longer by countsEvery at most. In any other phase a text may say what people wait for.
 func canWait(written, decided *v1alpha1.CanaryStatus, now time.Time) bool {
-	return written.Verdict != nil && now.Sub(written.Verdict.Time.Time) < countsEvery &&
-		sameButCounts(written, decided) &&
+	return decided.Phase == v1alpha1.PhaseHolding && sameButCounts(written, decided) && // both have a verdict or none has
+		written.Verdict != nil && now.Sub(written.Verdict.Time.Time) < countsEvery && decided.Verdict.Time.After(written.Verdict.Time.Time) &&
 		slices.EqualFunc(written.Conditions, decided.Conditions, func(a, b metav1.Condition) bool {
-			a.Message, a.LastTransitionTime = b.Message, b.LastTransitionTime // a new text is a new time
+			a.Message, a.LastTransitionTime = b.Message, b.LastTransitionTime // The text has the counts; a new text is a new time.
 			return a == b
 		})
 }

@@ -127,14 +127,17 @@ func (r *recall) deployment(ctx context.Context, key client.ObjectKey, into *app
 
 // split is watched whole. It says whether the watch and the memory agree that there is one or none.
 func (r *recall) split(ctx context.Context, key client.ObjectKey, into *v1alpha1.TrafficSplit) (bool, error) {
-	kept, err := r.last.split, r.watched.Get(ctx, key, into)
+	kept, watched := r.last.split, &v1alpha1.TrafficSplit{}
+	err := r.watched.Get(ctx, key, watched)
 	switch {
 	case apierrors.IsNotFound(err):
 		return kept == nil, err
-	case err != nil || kept == nil || kept.UID != into.UID:
-		return false, nil
-	case covers(kept, into):
+	case err != nil || kept == nil || kept.UID != watched.UID:
+		return false, err
+	case covers(kept, watched):
 		*into = *kept
+	default:
+		*into = *watched
 	}
 	return true, nil
 }
@@ -209,7 +212,13 @@ func index(ctx context.Context, fields client.FieldIndexer) error {
 // has written to it: that is a request, and answered soonest by reading all at once.
 func (r *Reconciler) recalled(ctx context.Context, key types.NamespacedName) (*scene, error) {
 	last, canary := r.scenes.take(key), &v1alpha1.Canary{}
-	if last == nil || r.clock.Since(last.readAt) >= trust || r.watched.Get(ctx, key, canary) != nil || !covers(last.canary, canary) {
+	if last == nil || r.clock.Since(last.readAt) >= trust {
+		return nil, nil
+	}
+	if err := r.watched.Get(ctx, key, canary); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("read canary %s from the watch: %w", key, err)
+	}
+	if !covers(last.canary, canary) {
 		return nil, nil
 	}
 	eyes := observer{reader: &recall{Reader: r.reader, watched: r.watched, last: last}, cached: r.observer.cached}

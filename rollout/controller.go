@@ -109,7 +109,7 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 		seal:     options.Seal, metrics: options.Metrics, hooks: options.Hooks,
 	}
 	if options.Notifications != nil {
-		made.courier = newCourier(writer, reader, options.Notifications, options.Clock)
+		made.courier = newCourier(writer, reader, options.Notifications, options.Clock, options.Metrics)
 	}
 	return made, nil
 }
@@ -165,14 +165,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return r.afterFailure(ctx, canary, err)
 	}
 	told := append(decision.Events, hands.events...)
-	if err := r.courier.post(ctx, canary, &decision.Status, told); err != nil {
+	missed, err := r.courier.post(ctx, canary, &decision.Status, told)
+	if err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
 	if err := writeStatus(ctx, r.client, canary, decision, now); err != nil {
 		return r.afterFailure(ctx, nil, err)
 	}
 	announce(r.recorder, canary, told)
-	r.courier.posted(ctx, canary, told)
+	r.courier.posted(ctx, canary, told, missed)
 	r.metrics.tell(told)
 	r.metrics.ended(canary, decision.Effects, hands.run)
 	r.metrics.observe(canary)

@@ -47,6 +47,8 @@ type courier struct {
 	reader client.Reader
 	hooks  *hook.Runner
 	clock  clock.PassiveClock
+	// metrics count when there are some.
+	metrics *Metrics
 	// settledNews wakes the reconciliation of a Canary, resultNews that of a Notifier.
 	settledNews, resultNews chan event.GenericEvent
 
@@ -67,33 +69,31 @@ type situation struct {
 	told  map[string]bool
 }
 
-func newCourier(writer client.Client, reader client.Reader, hooks *hook.Runner, now clock.PassiveClock) *courier {
+func newCourier(writer client.Client, reader client.Reader, hooks *hook.Runner, now clock.PassiveClock, metrics *Metrics) *courier {
 	return &courier{
-		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader, hooks: hooks, clock: now,
+		client: client.WithFieldOwner(writer, v1alpha1.FieldManager), reader: reader, hooks: hooks, clock: now, metrics: metrics,
 		settledNews: make(chan event.GenericEvent, maxNews), resultNews: make(chan event.GenericEvent, maxNews),
 		sent: map[types.NamespacedName]map[delivery]bool{}, standing: map[types.NamespacedName]situation{}, results: map[types.NamespacedName]string{},
 	}
 }
 
-// post puts messages of events into a status that is about to be written.
-func (c *courier) post(ctx context.Context, canary *v1alpha1.Canary, status *v1alpha1.CanaryStatus, told []Event) error {
+// post puts messages of events into a status that is about to be written. It returns the Notifiers that
+// will miss older ones for that, once for each.
+func (c *courier) post(ctx context.Context, canary *v1alpha1.Canary, status *v1alpha1.CanaryStatus, told []Event) ([]types.NamespacedName, error) {
 	if c == nil || len(told) == 0 {
-		return nil
+		return nil, nil
 	}
 	notifiers, err := c.notifiers(ctx, canary.Namespace)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	name := client.ObjectKeyFromObject(canary)
 	kept := unsettled(canary, notifiers, c.settled(name))
 	told = slices.DeleteFunc(slices.Clone(told), func(one Event) bool { return c.stood(name, status, one) })
 	fresh := newMessages(canary, status, told, metav1.NewTime(c.clock.Now()), notifiers)
 	messages, dropped := newest(append(kept, fresh...))
-	if dropped > 0 {
-		log.FromContext(ctx).Info("messages that no Notifier took in time are dropped", "count", dropped)
-	}
 	status.Messages = messages
-	return nil
+	return missed(canary, dropped, notifiers, c.begun(name)), nil
 }
 
 // stood: an event is a standing that was told in the same phase and step of the run already.
@@ -103,11 +103,15 @@ func (c *courier) stood(name types.NamespacedName, status *v1alpha1.CanaryStatus
 	return c.standing[name].in(status) && c.standing[name].told[told.Reason]
 }
 
-// posted notes the standings that a written status tells of, and sends at once what a Canary that is
-// about to go has to tell.
-func (c *courier) posted(ctx context.Context, canary *v1alpha1.Canary, told []Event) {
+// posted notes the standings that a written status tells of and the messages that it has no room for, and
+// sends at once what a Canary that is about to go has to tell.
+func (c *courier) posted(ctx context.Context, canary *v1alpha1.Canary, told []Event, missed []types.NamespacedName) {
 	if c == nil || len(told) == 0 {
 		return
+	}
+	for _, notifier := range missed {
+		log.FromContext(ctx).Info("a message that a Notifier did not take in time is dropped", "notifier", notifier)
+		c.metrics.notified(notifier, resultDropped)
 	}
 	name := client.ObjectKeyFromObject(canary)
 	c.note(name, &canary.Status, told)
@@ -150,6 +154,17 @@ func (c *courier) settled(canary types.NamespacedName) func(delivery) bool {
 	defer c.lock.Unlock()
 	sent := maps.Clone(c.sent[canary])
 	return func(one delivery) bool { return sent[one] }
+}
+
+// begun says of a Canary's deliveries whether they are on their way or done with.
+func (c *courier) begun(canary types.NamespacedName) func(delivery) bool {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	sent := maps.Clone(c.sent[canary])
+	return func(one delivery) bool {
+		_, known := sent[one]
+		return known
+	}
 }
 
 func (c *courier) forget(canary types.NamespacedName) {
@@ -278,8 +293,11 @@ func (c *courier) unbegin(canary types.NamespacedName, one delivery) {
 // settle notes how a delivery ended, and wakes who goes on from there.
 func (c *courier) settle(ctx context.Context, canary *v1alpha1.Canary, notifier *v1alpha1.Notifier, message *v1alpha1.Message, failed error) {
 	name, result := client.ObjectKeyFromObject(notifier), ""
-	if failed != nil {
+	if failed == nil {
+		c.metrics.notified(name, resultSent)
+	} else {
 		result = failed.Error()
+		c.metrics.notified(name, resultFailed)
 		log.FromContext(ctx).Info("a Notifier was not told", "notifier", name, "canary", canary.Name, "reason", message.Reason, "why", result)
 	}
 	c.lock.Lock()

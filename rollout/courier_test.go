@@ -12,10 +12,12 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -72,6 +74,8 @@ type office struct {
 	courier *courier
 	stop    func()
 	name    types.NamespacedName
+	metrics *Metrics
+	counted *prometheus.Registry
 }
 
 func newOffice(t *testing.T, ticking clock.WithTicker) *office {
@@ -89,6 +93,10 @@ func newOffice(t *testing.T, ticking clock.WithTicker) *office {
 			Spec:       v1alpha1.NotifierSpec{Type: v1alpha1.NotifierGeneric, Address: server.URL, Severity: v1alpha1.SeverityInfo},
 		},
 	).Build()
+	o.counted = prometheus.NewRegistry()
+	metrics, err := NewMetrics(o.counted)
+	require.NoError(t, err)
+	o.metrics = metrics
 	o.hire(ticking)
 	return o
 }
@@ -105,7 +113,7 @@ func (o *office) hire(ticking clock.WithTicker) {
 	ended.Go(func() { _ = runner.Start(ctx) })
 	o.stop = sync.OnceFunc(func() { cancel(); ended.Wait() })
 	o.Cleanup(o.stop)
-	o.courier = newCourier(o.client, o.client, runner, ticking)
+	o.courier = newCourier(o.client, o.client, runner, ticking, o.metrics)
 }
 
 // happens is a transition: its messages are written with the status.
@@ -114,9 +122,10 @@ func (o *office) happens(phase v1alpha1.Phase, told ...Event) {
 	canary := o.canary()
 	status := *canary.Status.DeepCopy()
 	status.Phase = phase
-	require.NoError(o, o.courier.post(o.Context(), canary, &status, told))
+	missed, err := o.courier.post(o.Context(), canary, &status, told)
+	require.NoError(o, err)
 	require.NoError(o, writeStatus(o.Context(), o.client, canary, Decision{Status: status}, time.Now()))
-	o.courier.posted(o.Context(), canary, told)
+	o.courier.posted(o.Context(), canary, told, missed)
 }
 
 func (o *office) canary() *v1alpha1.Canary {
@@ -134,6 +143,18 @@ func (o *office) works() {
 		require.NoError(o, err)
 		return len(o.canary().Status.Messages) == 0
 	}, time.Minute, 5*time.Millisecond)
+}
+
+// messages are the counts of the Notifier's messages by what became of them.
+func (o *office) messages() map[string]float64 {
+	o.Helper()
+	found := map[string]float64{}
+	for series, value := range values(o.T, o.counted) {
+		if text, ours := strings.CutPrefix(series, `sluice_notifier_messages_total{name="chat",namespace="shop",result="`); ours {
+			found[strings.TrimSuffix(text, `"}`)] = value
+		}
+	}
+	return found
 }
 
 func (o *office) ready() metav1.Condition {
@@ -165,6 +186,11 @@ func TestMessagesAreToldInOrder(t *testing.T) {
 	require.Equal(t, "shop/app RollingBack error 9 of 10 requests failed", fmt.Sprintf("%s/%s %s %s %s", told.Namespace, told.Canary, told.Phase, told.Severity, told.Text))
 	require.Len(t, slices.Compact(slices.Sorted(slices.Values(o.chat.keys))), 4, "each has a key of its own")
 	require.Equal(t, metav1.ConditionTrue, o.ready().Status)
+	require.Equal(t, map[string]float64{"sent": 4}, o.messages())
+	require.NoError(t, o.client.Delete(t.Context(), &v1alpha1.Notifier{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "chat"}}))
+	_, err := (&notifierReconciler{o.courier}).Reconcile(t.Context(), ctrl.Request{NamespacedName: types.NamespacedName{Namespace: "shop", Name: "chat"}})
+	require.NoError(t, err)
+	require.Empty(t, o.messages(), "nothing is left of a Notifier that is gone")
 }
 
 // Whatever was written into the status is told by the next controller, under the same key.
@@ -204,6 +230,7 @@ func TestAFailingChatIsGivenUp(t *testing.T) {
 	o.happens(v1alpha1.PhaseScaling, info(v1alpha1.ReasonScaling))
 	o.works()
 	require.Equal(t, v1alpha1.ReasonDelivering, o.ready().Reason)
+	require.Equal(t, map[string]float64{"failed": 1, "sent": 1}, o.messages())
 }
 
 func TestANotifierSaysWhyItCannotBeTold(t *testing.T) {
@@ -232,6 +259,7 @@ func TestANotifierSaysWhyItCannotBeTold(t *testing.T) {
 	o.works()
 	require.Contains(t, o.ready().Message, "169.254.169.254 is link-local")
 	require.Empty(t, o.chat.reasons())
+	require.Equal(t, map[string]float64{"failed": 2}, o.messages())
 }
 
 // What begins to stand again and again in one phase is told once, a transition always; and of what
@@ -249,6 +277,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	messages := o.canary().Status.Messages
 	require.Len(t, messages, maxMessages)
 	require.Equal(t, fmt.Sprint(maxMessages+4), messages[maxMessages-1].Text)
+	require.Equal(t, map[string]float64{"dropped": 6}, o.messages())
 }
 
 func TestMessagesThatNobodyWantsAreNotWritten(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // metrics named flagger_ say the same to dashboards and alerts that were made for Flagger.
 type Metrics struct {
 	phase, phaseStarted, weight, step, verdict *prometheus.GaugeVec
-	runs, events                               *prometheus.CounterVec
+	runs, events, messages                     *prometheus.CounterVec
 	duration, looks                            *prometheus.HistogramVec
 
 	flaggerStatus, flaggerWeight, flaggerTotal *prometheus.GaugeVec
@@ -48,6 +48,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 		verdict:      gauge("sluice_canary_verdict", "1 for the last verdict of the gate of each running Canary.", "namespace", "name", "verdict"),
 		runs:         counter("sluice_canary_runs_total", "Runs that ended, by outcome.", "namespace", "name", "outcome"),
 		events:       counter("sluice_canary_events_total", "Events told of Canaries, by reason and type.", "reason", "type"),
+		messages:     counter("sluice_notifier_messages_total", "Messages to each Notifier; result is sent, failed or dropped.", "namespace", "name", "result"),
 		duration:     histogram("sluice_canary_run_duration_seconds", "How long runs took, by outcome.", runBuckets, "outcome"),
 		looks:        histogram("sluice_gate_look_duration_seconds", "How long looks at the gate took; result is judged or unavailable.", lookBuckets, "result"),
 
@@ -61,7 +62,7 @@ func NewMetrics(registry prometheus.Registerer) (*Metrics, error) {
 	}
 	var failed error
 	for _, collector := range []prometheus.Collector{
-		m.phase, m.phaseStarted, m.weight, m.step, m.verdict, m.runs, m.events, m.duration, m.looks,
+		m.phase, m.phaseStarted, m.weight, m.step, m.verdict, m.runs, m.events, m.messages, m.duration, m.looks,
 		m.flaggerStatus, m.flaggerWeight, m.flaggerTotal, m.flaggerSuccesses, m.flaggerFailures, m.flaggerDuration,
 	} {
 		failed = errors.Join(failed, registry.Register(collector))
@@ -170,6 +171,29 @@ func (m *Metrics) ended(canary *v1alpha1.Canary, effects []Effect, run func(stri
 			m.flaggerFailures.WithLabelValues(target, canary.Namespace, "canary", "completed").Inc()
 		}
 	}
+}
+
+// What became of a message to a Notifier.
+const (
+	resultSent    = "sent"
+	resultFailed  = "failed"
+	resultDropped = "dropped"
+)
+
+// notified counts one message to a Notifier.
+func (m *Metrics) notified(notifier types.NamespacedName, result string) {
+	if m == nil {
+		return
+	}
+	m.messages.WithLabelValues(notifier.Namespace, notifier.Name, result).Inc()
+}
+
+// forgetNotifier takes away the series of a Notifier that is gone.
+func (m *Metrics) forgetNotifier(notifier types.NamespacedName) {
+	if m == nil {
+		return
+	}
+	m.messages.DeletePartialMatch(prometheus.Labels{"namespace": notifier.Namespace, "name": notifier.Name})
 }
 
 // looked counts one look at the gate.

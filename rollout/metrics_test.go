@@ -29,6 +29,7 @@ func measured(t *testing.T) (*prometheus.Registry, *Metrics) {
 	w.canary.Status.Verdict = &v1alpha1.VerdictStatus{Verdict: "wait"}
 	metrics.observe(&w.canary)
 	metrics.looked(&GateLook{}, time.Second)
+	metrics.notified(types.NamespacedName{Namespace: "shop", Name: "chat"}, resultSent)
 	metrics.tell([]Event{{Warning: true, Reason: v1alpha1.ReasonRolledBack}})
 	ended := w.now
 	for _, outcome := range []v1alpha1.Outcome{v1alpha1.OutcomePromoted, v1alpha1.OutcomeRolledBack} {
@@ -76,6 +77,7 @@ func TestMetricsFollowTheStatus(t *testing.T) {
 		`sluice_canary_weight_percent{name="app",namespace="shop"}`:                  50,
 		`sluice_canary_step{name="app",namespace="shop"}`:                            1,
 		`sluice_canary_events_total{reason="RolledBack",type="Warning"}`:             1,
+		`sluice_notifier_messages_total{name="chat",namespace="shop",result="sent"}`: 1,
 		`sluice_canary_runs_total{name="app",namespace="shop",outcome="Promoted"}`:   1,
 		`sluice_canary_runs_total{name="app",namespace="shop",outcome="RolledBack"}`: 1,
 	}, values(t, registry))
@@ -89,8 +91,9 @@ func TestMetricsFollowTheStatus(t *testing.T) {
 
 	metrics.forget(types.NamespacedName{Namespace: "shop", Name: "app"})
 	require.Equal(t, map[string]float64{
-		`flagger_canary_total{namespace="shop"}`:                         0,
-		`sluice_canary_events_total{reason="RolledBack",type="Warning"}`: 1,
+		`flagger_canary_total{namespace="shop"}`:                                     0,
+		`sluice_canary_events_total{reason="RolledBack",type="Warning"}`:             1,
+		`sluice_notifier_messages_total{name="chat",namespace="shop",result="sent"}`: 1,
 	}, values(t, registry), "nothing is left of a Canary that is gone")
 }
 

@@ -88,6 +88,7 @@ func (r *notifierReconciler) Reconcile(ctx context.Context, request ctrl.Request
 			r.lock.Lock()
 			delete(r.results, request.NamespacedName)
 			r.lock.Unlock()
+			r.metrics.forgetNotifier(request.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}

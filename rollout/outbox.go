@@ -83,9 +83,22 @@ func nextFor(notifier *v1alpha1.Notifier, canary *v1alpha1.Canary, settled func(
 }
 
 // newest keeps what a status has room for.
-func newest(messages []v1alpha1.Message) (kept []v1alpha1.Message, dropped int) {
-	dropped = max(0, len(messages)-maxMessages)
-	return messages[dropped:], dropped
+func newest(messages []v1alpha1.Message) (kept, dropped []v1alpha1.Message) {
+	over := max(0, len(messages)-maxMessages)
+	return messages[over:], messages[:over]
+}
+
+// missed are the Notifiers that were to be told messages and never were, once for each.
+func missed(canary *v1alpha1.Canary, messages []v1alpha1.Message, notifiers []v1alpha1.Notifier, begun func(delivery) bool) (names []types.NamespacedName) {
+	for i := range notifiers {
+		one := &notifiers[i]
+		for _, message := range messages {
+			if wants(one, canary, message.Severity, message.Reason) && !begun(delivery{message.ID, one.UID}) {
+				names = append(names, types.NamespacedName{Namespace: one.Namespace, Name: one.Name})
+			}
+		}
+	}
+	return names
 }
 
 // rendered is a message with what is known of its run by now.

@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -38,7 +40,7 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency})
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, RateLimiter: pauses()})
 	if news != nil {
 		building = building.WatchesRawSource(source.Channel(news, handler.EnqueueRequestsFromMapFunc(byTarget.named)))
 	}
@@ -47,6 +49,17 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-
 	}
 	return nil
 }
+
+// pauses between looks that failed, twice as long each time. The longest is how late a run may go on after
+// an outage of admission, if nothing happens that wakes it.
+func pauses() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](shortestPause, longestPause)
+}
+
+const (
+	shortestPause = 5 * time.Millisecond
+	longestPause  = 30 * time.Second
+)
 
 // trigger finds the Canaries that an object matters to.
 type trigger struct {

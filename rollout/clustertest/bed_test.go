@@ -167,6 +167,12 @@ type bed struct {
 func newBed(t *testing.T) *bed {
 	t.Helper()
 	t.Parallel()
+	return newLoneBed(t)
+}
+
+// newLoneBed is one beside which no other test runs.
+func newLoneBed(t *testing.T) *bed {
+	t.Helper()
 	require.NoError(t, prepared())
 	c, err := client.New(cluster.Config, client.Options{Scheme: scheme()})
 	require.NoError(t, err)
@@ -174,24 +180,8 @@ func newBed(t *testing.T) *bed {
 	require.NoError(t, c.Create(t.Context(), namespace))
 	b := &bed{T: t, client: c, namespace: namespace.Name, mesh: &mesh{logged: map[types.UID]int64{}}, gate: &gate{}}
 	b.runManager(cluster.Config, func(mgr ctrl.Manager) error { return b.mesh.register(mgr) })
-	b.awaitHold()
+	b.awaitHeld(true)
 	return b
-}
-
-// awaitHold waits until the API server enforces the policy, which takes it a moment.
-func (b *bed) awaitHold() {
-	probe := deployment(b.namespace, "probe", "probe:v1", 0)
-	probe.Labels = map[string]string{v1alpha1.LabelCanary: "probe"}
-	require.NoError(b, b.client.Create(b.Context(), probe))
-	attempt := 0
-	b.eventually("the hold is enforced", func() bool {
-		attempt++
-		changed := &appsv1.Deployment{}
-		require.NoError(b, b.client.Get(b.Context(), client.ObjectKeyFromObject(probe), changed))
-		changed.Spec.Template.Spec.Containers[0].Image = fmt.Sprintf("probe:v%d", attempt+1)
-		return b.client.Update(b.Context(), changed, client.DryRunAll) == nil && changed.Spec.Paused
-	})
-	require.NoError(b, b.client.Delete(b.Context(), probe))
 }
 
 // runManager runs a manager over the test's namespace until the test ends or it is stopped.
@@ -242,6 +232,9 @@ func (b *bed) restart() {
 	b.stop()
 	b.start()
 }
+
+// cleaning is a context for what is done when a test has ended.
+func (b *bed) cleaning() context.Context { return context.WithoutCancel(b.Context()) }
 
 func (b *bed) eventually(what string, check func() bool) {
 	b.Helper()

@@ -42,23 +42,29 @@ func (f *fixture) openPassage() *passage {
 	p := &passage{address: f.Address + ":0", target: net.JoinHostPort(service.Spec.ClusterIP, "9090"), carried: map[net.Conn]struct{}{}}
 	p.open(f.t)
 	f.t.Cleanup(p.close)
-	host, port, err := net.SplitHostPort(p.address)
+	f.lead("prometheus", 9090, p.address)
+	return p
+}
+
+// lead makes a Service of the fixture's namespace that leads to an address of this machine.
+func (f *fixture) lead(name string, port int, address string) {
+	f.t.Helper()
+	host, target, err := net.SplitHostPort(address)
 	require.NoError(f.t, err)
 	_, err = f.Applier.Apply(f.t.Context(), fmt.Appendf(nil, `apiVersion: v1
 kind: Service
-metadata: {name: prometheus, namespace: %[1]s}
+metadata: {name: %[2]s, namespace: %[1]s}
 spec:
-  ports: [{name: http, port: 9090}]
+  ports: [{name: http, port: %[3]d}]
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: prometheus-passage, namespace: %[1]s, labels: {kubernetes.io/service-name: prometheus}}
+metadata: {name: %[2]s-outside, namespace: %[1]s, labels: {kubernetes.io/service-name: %[2]s}}
 addressType: IPv4
-endpoints: [{addresses: [%[2]s]}]
-ports: [{name: http, port: %[3]s}]
-`, passageNamespace, host, port))
+endpoints: [{addresses: [%[4]s]}]
+ports: [{name: http, port: %[5]s}]
+`, f.namespace, name, port, host, target))
 	require.NoError(f.t, err)
-	return p
 }
 
 // open the passage, at the same address as before.

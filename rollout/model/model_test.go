@@ -39,6 +39,8 @@ func forms() []Options {
 		return []Options{{Disturbances: 2, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 1, Restart: v1alpha1.RestartCanary}, {Disturbances: 1, Replicas: 2, Restart: v1alpha1.RestartAsk}, {Disturbances: 1, Replicas: 2}, {Disturbances: 1, Replicas: 3}, {Disturbances: 2, Replicas: 3, States: 1_000_000}}
 	case raceDetector:
 		return []Options{{Disturbances: 1, Replicas: 1, States: 2_000}}
+	case testing.Short():
+		return []Options{{Disturbances: 1, Replicas: 1, States: 2_000}, {Disturbances: 1, Replicas: 1, Asks: true, States: 2_000}, {Disturbances: 1, Replicas: 1, Restart: v1alpha1.RestartAsk, States: 1_000}, {Disturbances: 1, Replicas: 3, States: 1_000}}
 	}
 	return []Options{{Disturbances: 1, Replicas: 1}, {Disturbances: 1, Replicas: 1, Asks: true}, {Disturbances: 1, Replicas: 1, Restart: v1alpha1.RestartAsk}, {Disturbances: 1, Replicas: 3, States: 30_000}}
 }

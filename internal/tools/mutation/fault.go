@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"go/ast"
 	"os"
 	"strings"
 
@@ -14,30 +15,16 @@ import (
 type fault struct {
 	Name string `json:"name"`
 	File string `json:"file"`
-	// Old occurs exactly once in the file.
+	// Old occurs exactly once in the file, in a function.
 	Old string `json:"old"`
 	New string `json:"new"`
-	// content is the whole file after the change.
-	content string
+	// number switches it on.
+	number int
 }
 
 func readFaults(path string) ([]fault, error) {
 	var list []fault
-	if err := read(path, &list); err != nil {
-		return nil, err
-	}
-	for i := range list {
-		f := &list[i]
-		content, err := os.ReadFile(f.File)
-		if err != nil {
-			return nil, fmt.Errorf("read the file of fault %q: %w", f.Name, err)
-		}
-		if found := strings.Count(string(content), f.Old); found != 1 {
-			return nil, fmt.Errorf("%s: fault %q: its old text occurs %d times in %s; renew it", path, f.Name, found, f.File)
-		}
-		f.content = strings.Replace(string(content), f.Old, f.New, 1)
-	}
-	return list, nil
+	return list, read(path, &list)
 }
 
 func readReasons(path string) (map[string]string, error) {
@@ -57,4 +44,51 @@ func read(path string, into any) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return nil
+}
+
+// plant adds a copy of the function with the fault in it, and has the function call its copy when the
+// fault is on.
+func (w *writer) plant(tree *ast.File, f *fault) error {
+	if found := strings.Count(w.content, f.Old); found != 1 {
+		return fmt.Errorf("fault %q: its old text occurs %d times in %s; renew it", f.Name, found, f.File)
+	}
+	at := strings.Index(w.content, f.Old)
+	for _, declaration := range tree.Decls {
+		n, ok := declaration.(*ast.FuncDecl)
+		if !ok || at < w.offset(n.Pos()) || at+len(f.Old) > w.offset(n.End()) {
+			continue
+		}
+		w.count++
+		f.number = w.count
+		name := fmt.Sprintf("mutantFault%d", f.number)
+		faulty := strings.Replace(w.text(n.Name.End(), n.End()), f.Old, f.New, 1)
+		w.after += fmt.Sprintf("\n%s%s%s\n", w.text(n.Pos(), n.Name.Pos()), name, faulty)
+		call := name + "(" + arguments(n.Type) + ")"
+		if n.Recv != nil {
+			call = n.Recv.List[0].Names[0].Name + "." + call
+		}
+		end := "; return"
+		if n.Type.Results != nil {
+			call, end = "return "+call, ""
+		}
+		w.insert(n.Body.Lbrace+1, fmt.Sprintf(" if mutantOn(%d) { %s%s }; ", f.number, call, end), false)
+		return nil
+	}
+	return fmt.Errorf("fault %q: its old text is in no function of %s; renew it", f.Name, f.File)
+}
+
+// arguments hand a function's parameters on.
+func arguments(function *ast.FuncType) string {
+	var names []string
+	for _, field := range function.Params.List {
+		_, variadic := field.Type.(*ast.Ellipsis)
+		for _, name := range field.Names {
+			text := name.Name
+			if variadic {
+				text += "..."
+			}
+			names = append(names, text)
+		}
+	}
+	return strings.Join(names, ", ")
 }

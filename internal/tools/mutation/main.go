@@ -7,7 +7,9 @@
 //
 // Faults are written by hand and must all be caught. Mutants are made from the syntax tree, all of
 // them in one program in which each can be switched on, so that a mutant costs a run of the tests and
-// no compilation. A sample of them, the same for the same seed, is tried.
+// no compilation; so are faults. Of each test it is measured first which mutants would make a difference to it, and
+// only those tests are run, cheap ones first. A sample of the mutants, the same for the same seed, is
+// tried in random order: a run that is stopped has tried a random sample too.
 package main
 
 import (
@@ -22,8 +24,8 @@ import (
 	"time"
 )
 
-// limit of processor time that is far more than the tests of a package take.
-const limit = 3 * time.Minute
+// limit of processor time beside four times that which the tests take without a change.
+const limit = 10 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,7 +46,8 @@ func run(ctx context.Context, arguments []string) error {
 	testPackages := flags.String("tests", "", "packages whose tests are run, separated by commas")
 	skipFaults := flags.Bool("skip-faults", false, "try mutants only")
 	report := flags.String("report", "", "Markdown file to write")
-	most := flags.Duration("limit", limit, "of processor time of one run of tests")
+	most := flags.Duration("limit", limit, "of processor time of one run of tests, beside four times what it takes without a change")
+	keep := flags.String("keep", "", "file of verdicts, by which a run that was stopped goes on; delete it to begin anew")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -56,22 +59,27 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return err
 	}
-	made, err := mutate(flags.Args())
+	made, err := mutate(flags.Args(), faults)
 	if err != nil {
 		return err
 	}
-	judge, err := newJudge(strings.Split(*testPackages, ","), *most)
+	kept, err := openKept(*keep)
+	if err != nil {
+		return err
+	}
+	defer kept.close()
+	judge, err := newJudge(strings.Split(*testPackages, ","), *most, kept)
 	if err != nil {
 		return err
 	}
 	defer judge.close()
-	all := &tests{files: made.files, built: map[string]string{}}
+	all := made.programs()
 	if err := judge.measure(ctx, all); err != nil {
 		return err
 	}
-	result := &result{reasons: reasons, tests: *testPackages, seed: *seed, possible: len(made.all)}
+	result := &result{reasons: reasons, tests: *testPackages, seed: *seed, possible: len(made.all), began: time.Now()}
 	if !*skipFaults {
-		if result.faults, err = judge.faults(ctx, faults); err != nil {
+		if result.faults, err = judge.faults(ctx, all, faults); err != nil {
 			return err
 		}
 	}
@@ -83,6 +91,9 @@ func run(ctx context.Context, arguments []string) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
+	if needless := result.needless(); len(needless) > 0 {
+		return fmt.Errorf("%s: reasons for what has not survived: %s; remove them", *reasonsFile, strings.Join(needless, "; "))
+	}
 	if missed := result.missed(); missed > 0 {
 		return fmt.Errorf("%d of %d deliberate faults are not caught", missed, len(result.faults))
 	}
@@ -92,23 +103,17 @@ func run(ctx context.Context, arguments []string) error {
 	return nil
 }
 
-// choose takes a sample, in the order of the files.
+// choose takes a sample in random order, 0 for all.
 func choose(mutants []mutant, count int, seed uint64) []mutant {
 	if count < 0 {
 		return nil
 	}
-	if count == 0 || count >= len(mutants) {
-		return mutants
-	}
-	taken := map[int]bool{}
-	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mutants))[:count] {
-		taken[i] = true
+	if count == 0 {
+		count = len(mutants)
 	}
 	var sample []mutant
-	for i, mutant := range mutants {
-		if taken[i] {
-			sample = append(sample, mutant)
-		}
+	for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(mutants))[:min(count, len(mutants))] {
+		sample = append(sample, mutants[i])
 	}
 	return sample
 }

@@ -14,15 +14,14 @@ import (
 	"strings"
 )
 
-// switchVariable chooses a mutant in a program that holds them all; 0 is none.
-const switchVariable = "SLUICE_MUTANT"
-
 // mutant is one place of a file that can behave differently.
 type mutant struct {
-	file string
+	file, function string
 	// what is changed, for people: the code as it was and what it becomes.
 	what   string
 	number int
+	// place tells it from all others of its file, and from itself when its function is edited.
+	place string
 }
 
 // mutants of some files of one package, and those files written so that each can be switched on.
@@ -31,11 +30,16 @@ type mutants struct {
 	// directory of the package, and its files by path, with one that holds the switch.
 	directory string
 	files     map[string]string
+	// count of the numbers that were given, to faults too.
+	count int
 }
+
+// programs are made of the mutants' files.
+func (m *mutants) programs() *programs { return newPrograms(m.files) }
 
 // mutate makes all mutants of files. All of them are compiled into one program: a compiler's run for
 // each would take most of the time.
-func mutate(paths []string) (*mutants, error) {
+func mutate(paths []string, faults []fault) (*mutants, error) {
 	m := &mutants{files: map[string]string{}}
 	name := ""
 	for _, path := range paths {
@@ -54,54 +58,25 @@ func mutate(paths []string) (*mutants, error) {
 			return nil, fmt.Errorf("%s is not in %s: the mutants of one package are tried together", path, m.directory)
 		}
 		w := &writer{mutants: m, path: path, content: string(content), set: set}
-		ast.Inspect(tree, w.visit)
+		for _, declaration := range tree.Decls {
+			w.declare(declaration)
+			ast.Inspect(declaration, w.visit)
+		}
+		for i := range faults {
+			if filepath.Clean(faults[i].File) != filepath.Clean(path) {
+				continue
+			}
+			if err := w.plant(tree, &faults[i]); err != nil {
+				return nil, err
+			}
+		}
 		m.files[path] = w.written()
 	}
 	if name != "" {
-		m.files[filepath.Join(m.directory, "mutant_switch.go")] = fmt.Sprintf(switchFile, name, switchVariable)
+		m.files[filepath.Join(m.directory, "mutant_switch.go")] = fmt.Sprintf(switchFile, name, switchVariable, reachVariable, m.count+1)
 	}
 	return m, nil
 }
-
-// switchFile is added to the package. Its functions do what an operator does, or what its mutant does.
-const switchFile = `package %s
-
-import (
-	"cmp"
-	"os"
-	"strconv"
-)
-
-var mutant, _ = strconv.Atoi(os.Getenv(%q))
-
-func mutantLess[T cmp.Ordered](number int, a, b T) bool {
-	return a < b || mutant == number && a == b
-}
-
-func mutantLessEqual[T cmp.Ordered](number int, a, b T) bool {
-	return a < b || mutant != number && a == b
-}
-
-func mutantGreater[T cmp.Ordered](number int, a, b T) bool { return mutantLess(number, b, a) }
-
-func mutantGreaterEqual[T cmp.Ordered](number int, a, b T) bool {
-	return mutantLessEqual(number, b, a)
-}
-
-func mutantAnd(number int, a bool, b func() bool) bool {
-	if mutant == number {
-		return a || b()
-	}
-	return a && b()
-}
-
-func mutantOr(number int, a bool, b func() bool) bool {
-	if mutant == number {
-		return a && b()
-	}
-	return a || b()
-}
-`
 
 // edit replaces a stretch of a file; an empty stretch inserts.
 type edit struct {
@@ -118,6 +93,18 @@ type writer struct {
 	path, content string
 	set           *token.FileSet
 	edits         []edit
+	// function and text are those of the declaration that is looked at, and inIt its mutants so far.
+	function, declared string
+	inIt               int
+	// after is what follows the file.
+	after string
+}
+
+func (w *writer) declare(declaration ast.Decl) {
+	w.function, w.declared, w.inIt = "", w.text(declaration.Pos(), declaration.End()), 0
+	if n, ok := declaration.(*ast.FuncDecl); ok {
+		w.function = n.Name.Name
+	}
 }
 
 func (w *writer) visit(node ast.Node) bool {
@@ -205,7 +192,7 @@ func (w *writer) negate(condition ast.Expr) {
 // reverse turns a truth around when a mutant is on.
 func (w *writer) reverse(from, to token.Pos, number int) {
 	w.insert(from, "((", false)
-	w.insert(to, fmt.Sprintf(") != (mutant == %d))", number), true)
+	w.insert(to, fmt.Sprintf(") != mutantOn(%d))", number), true)
 }
 
 // leaveOut leaves out calls and assignments to fields.
@@ -221,7 +208,7 @@ func (w *writer) leaveOut(list []ast.Stmt) {
 		default:
 			continue
 		}
-		w.insert(statement.Pos(), fmt.Sprintf("if mutant != %d { ", w.found(statement.Pos(), statement.End(), "")), false)
+		w.insert(statement.Pos(), fmt.Sprintf("if !mutantOn(%d) { ", w.found(statement.Pos(), statement.End(), "")), false)
 		w.insert(statement.End(), " }", true)
 	}
 }
@@ -235,12 +222,12 @@ func (w *writer) flip(n *ast.ReturnStmt) {
 	if !ok || name.Name != "true" && name.Name != "false" {
 		return
 	}
-	other, operator := "false", "!="
+	other, operator := "false", "!"
 	if name.Name == "false" {
-		other, operator = "true", "=="
+		other, operator = "true", ""
 	}
 	number := w.found(name.Pos(), name.End(), other)
-	w.edit(edit{from: w.offset(name.Pos()), to: w.offset(name.End()), text: fmt.Sprintf("mutant %s %d", operator, number)})
+	w.edit(edit{from: w.offset(name.Pos()), to: w.offset(name.End()), text: fmt.Sprintf("%smutantOn(%d)", operator, number)})
 }
 
 func (w *writer) offset(at token.Pos) int { return w.set.Position(at).Offset }
@@ -278,7 +265,7 @@ func (w *writer) written() string {
 		at = e.to
 	}
 	out.WriteString(w.content[at:])
-	return out.String()
+	return out.String() + w.after
 }
 
 // found notes a mutant and returns its number.
@@ -293,8 +280,11 @@ func (w *writer) found(from, to token.Pos, becomes string) int {
 	if !strings.HasPrefix(whole, oneLine(old)) {
 		did += fmt.Sprintf(" in `%s`", whole)
 	}
-	w.all = append(w.all, mutant{w.path, did, len(w.all) + 1})
-	return len(w.all)
+	w.inIt++
+	w.count++
+	place := fmt.Sprintf("%d of %s", w.inIt, w.declared)
+	w.all = append(w.all, mutant{file: w.path, function: w.function, what: did, number: w.count, place: place})
+	return w.count
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

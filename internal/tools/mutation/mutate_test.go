@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -28,7 +29,7 @@ func sample(t *testing.T) (directory string, made *mutants) {
 	directory = t.TempDir()
 	path := filepath.Join(directory, "sample.go")
 	require.NoError(t, os.WriteFile(path, []byte(source), 0o600))
-	made, err := mutate([]string{path})
+	made, err := mutate([]string{path}, []fault{{Name: "a fault", File: path, Old: "open ||", New: "!open ||"}})
 	require.NoError(t, err)
 	return directory, made
 }
@@ -86,8 +87,8 @@ func TestWithin(t *testing.T) {
 		delete(made.files, path)
 		made.files[filepath.Base(path)] = content
 	}
-	judge := &judge{packages: []string{"."}, limit: limit, dir: t.TempDir()}
-	all := &tests{files: made.files, built: map[string]string{}}
+	judge := &judge{packages: []string{"."}, limit: limit, dir: t.TempDir(), kept: &kept{}}
+	all := made.programs()
 	require.NoError(t, judge.measure(t.Context(), all))
 	tried, err := judge.mutants(t.Context(), all, made.all)
 	require.NoError(t, err)
@@ -98,4 +99,100 @@ func TestWithin(t *testing.T) {
 		}
 		require.Equal(t, want, one.verdict, one.what)
 	}
+	require.Equal(t, "by TestWithin", tried[0].by)
+	faults, err := judge.faults(t.Context(), all, []fault{{Name: "a fault", number: len(made.all) + 1}})
+	require.NoError(t, err)
+	require.Equal(t, []judged{{what: "a fault", verdict: killed, by: "by TestWithin"}}, faults)
+}
+
+// A mutant to which no test comes, or only with values to which it makes no difference, costs no test.
+func TestMutantsThatNoTestReaches(t *testing.T) {
+	directory, made := sample(t)
+	for name, content := range map[string]string{
+		"go.mod": "module sample\n\ngo 1.26\n",
+		"sample_test.go": `package sample
+
+import "testing"
+
+func TestWithin(t *testing.T) {
+	if within(2, 1, true) {
+		t.Fatal("2 is not less than 1")
+	}
+}
+`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600))
+	}
+	t.Chdir(directory)
+	for path, content := range made.files {
+		delete(made.files, path)
+		made.files[filepath.Base(path)] = content
+	}
+	kept, err := openKept("kept.jsonl")
+	require.NoError(t, err)
+	judge := &judge{packages: []string{"."}, limit: limit, dir: t.TempDir(), kept: kept}
+	all := made.programs()
+	require.NoError(t, judge.measure(t.Context(), all))
+	tried, err := judge.mutants(t.Context(), all, made.all)
+	require.NoError(t, err)
+	found := map[string]verdict{}
+	for _, one := range tried {
+		found[one.what] = one.verdict
+	}
+	require.Equal(t, map[string]verdict{
+		"`a < b && (open || a == 0)` becomes `!(a < b && (open || a == 0))` in `if a < b && (open || a == 0) {`": killed,
+		"`&&` becomes `||` in `if a < b && (open || a == 0) {`":                                                  killed,
+		"`false` becomes `true` in `return false`":                                                               killed,
+		"`<` becomes `<=` in `if a < b && (open || a == 0) {`":                                                   unreached,
+		"`||` becomes `&&` in `if a < b && (open || a == 0) {`":                                                  unreached,
+		"`==` becomes `!=` in `if a < b && (open || a == 0) {`":                                                  unreached,
+		"`note(a > 1)` is left out":                                                                              unreached,
+		"`>` becomes `>=` in `note(a > 1)`":                                                                      unreached,
+		"`true` becomes `false` in `return true`":                                                                unreached,
+	}, found)
+
+	kept.close()
+	again, err := openKept("kept.jsonl")
+	require.NoError(t, err)
+	t.Cleanup(again.close)
+	require.Len(t, again.before, len(made.all))
+	judge.kept, judge.tests = again, nil
+	known, err := judge.mutants(t.Context(), nil, made.all)
+	require.NoError(t, err, "what was killed is known")
+	require.Equal(t, tried[1].verdict, known[1].verdict)
+}
+
+func TestStagesGrow(t *testing.T) {
+	list := []test{
+		{pkg: "a", name: "One", took: time.Millisecond}, {pkg: "b", name: "Two", took: time.Millisecond},
+		{pkg: "a", name: "Three", took: least}, {pkg: "a", name: "Four", took: 10 * least}, {pkg: "a", name: "Five", took: 20 * least},
+	}
+	require.Equal(t, []stage{
+		{"a", []string{"One", "Three"}, least + time.Millisecond}, {"b", []string{"Two"}, time.Millisecond},
+		{"a", []string{"Four"}, 10 * least}, {"a", []string{"Five"}, 20 * least},
+	}, stagesOf(list))
+	require.Empty(t, stagesOf(nil))
+}
+
+func TestReport(t *testing.T) {
+	r := &result{possible: 300, seed: 7, tests: "./a,./b", reasons: map[string]string{"f.go g: `x` is left out": "nobody sees it"}}
+	for range 90 {
+		r.mutants = append(r.mutants, judged{"f.go", "g", "`y` is left out", killed, "by TestY"})
+	}
+	for range 9 {
+		r.mutants = append(r.mutants, judged{"f.go", "g", "`||` becomes `&&`", unreached, ""})
+	}
+	r.mutants = append(r.mutants, judged{"f.go", "g", "`x` is left out", survived, ""})
+	low, high := r.interval()
+	require.InDelta(t, 82.6, low, 0.1)
+	require.InDelta(t, 94.5, high, 0.1)
+	text := r.markdown()
+	require.Contains(t, text, "100 of the 300 possible ones were tried: 90 killed, 1 survived, 9 reached by no test")
+	require.Contains(t, text, "**90.0 %** (sample 7; of all, with a confidence of 95 %, 82.6 to 94.5 %)")
+	require.Contains(t, text, "| f.go | 90 | 10 | 90 |")
+	require.Contains(t, text, "| `x` is left out | f.go g | nobody sees it |")
+	require.Contains(t, text, "| `\\|\\|` becomes `&&` | f.go g | not looked at yet |")
+	require.Empty(t, r.needless(), "not all were tried")
+	r.possible, r.reasons = len(r.mutants), map[string]string{"f.go g: `y` is left out": "?", "f.go g: `x` is left out": "nobody sees it"}
+	require.Equal(t, []string{"f.go g: `y` is left out"}, r.needless())
 }

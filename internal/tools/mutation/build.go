@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// programs are the tests with all changes, built when they are needed.
+type programs struct {
+	files, built map[string]string
+}
+
+func newPrograms(files map[string]string) *programs {
+	return &programs{files: files, built: map[string]string{}}
+}
+
+func (j *judge) program(ctx context.Context, made *programs, pkg string) (string, error) {
+	if program, built := made.built[pkg]; built {
+		return program, nil
+	}
+	program, err := j.build(ctx, pkg, made.files)
+	if err == nil {
+		made.built[pkg] = program
+	}
+	return program, err
+}
+
+// build compiles the tests of a package with some files replaced. Nobody debugs them: a linker that
+// writes no symbols takes half the time.
+func (j *judge) build(ctx context.Context, pkg string, files map[string]string) (program string, err error) {
+	overlay, err := j.overlay(files)
+	if err != nil {
+		return "", err
+	}
+	directory, err := os.MkdirTemp(j.dir, "")
+	if err != nil {
+		return "", fmt.Errorf("make a directory: %w", err)
+	}
+	program = filepath.Join(directory, filepath.Base(pkg)+".test")
+	output, err := exec.CommandContext(ctx, "go", "test", "-trimpath", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", program, pkg).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the tests of %s: %w: %s", pkg, err, output)
+	}
+	return program, nil
+}
+
+// overlay writes changed files and what the compiler takes them for.
+func (j *judge) overlay(files map[string]string) (path string, err error) {
+	replace := map[string]string{}
+	for path, content := range files {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return "", fmt.Errorf("find %s: %w", path, err)
+		}
+		replace[absolute] = filepath.Join(j.dir, filepath.Base(path))
+		if err := os.WriteFile(replace[absolute], []byte(content), 0o600); err != nil {
+			return "", fmt.Errorf("write a changed file: %w", err)
+		}
+	}
+	text, err := json.Marshal(map[string]map[string]string{"Replace": replace})
+	if err != nil {
+		return "", fmt.Errorf("encode the overlay: %w", err)
+	}
+	path = filepath.Join(j.dir, "overlay.json")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return "", fmt.Errorf("write the overlay: %w", err)
+	}
+	return path, nil
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// kept are verdicts of runs before, in a file to which each is added at once: a run that was stopped
+// goes on where it was. A change that was killed stays so while its file is the same; one that
+// survived is tried again when there are other tests.
+type kept struct {
+	file   *os.File
+	before map[string]keptVerdict
+}
+
+// keptVerdict is one line.
+type keptVerdict struct {
+	Key     string  `json:"key"`
+	Verdict verdict `json:"verdict"`
+	By      string  `json:"by,omitempty"`
+	// Tests that it survived.
+	Tests string `json:"tests,omitempty"`
+	// File and What are for people.
+	File string `json:"file"`
+	What string `json:"what"`
+}
+
+// openKept reads a file of verdicts, if there is one; without a path nothing is kept.
+func openKept(path string) (*kept, error) {
+	k := &kept{before: map[string]keptVerdict{}}
+	if path == "" {
+		return k, nil
+	}
+	content, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("read kept verdicts: %w", err)
+	default:
+		defer content.Close()
+		for decoder := json.NewDecoder(content); ; {
+			var line keptVerdict
+			// The last line may have been cut off.
+			if err := decoder.Decode(&line); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				break
+			} else if err != nil {
+				return nil, fmt.Errorf("read kept verdicts of %s: %w", path, err)
+			}
+			k.before[line.Key] = line
+		}
+	}
+	if k.file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, fmt.Errorf("open kept verdicts: %w", err)
+	}
+	return k, nil
+}
+
+func (k *kept) close() {
+	if k.file != nil {
+		_ = k.file.Close()
+	}
+}
+
+func (k *kept) find(key string, into *judged, tests string) bool {
+	line, found := k.before[key]
+	if !found || line.Verdict != killed && line.Tests != tests {
+		return false
+	}
+	into.verdict, into.by = line.Verdict, line.By
+	return true
+}
+
+func (k *kept) add(key string, tried judged, tests string) error {
+	if k.file == nil {
+		return nil
+	}
+	line := keptVerdict{Key: key, Verdict: tried.verdict, By: tried.by, File: tried.file, What: tried.what}
+	if tried.verdict != killed {
+		line.Tests = tests
+	}
+	content, err := json.Marshal(line)
+	if err != nil {
+		return fmt.Errorf("encode a verdict: %w", err)
+	}
+	if _, err := k.file.Write(append(content, '\n')); err != nil {
+		return fmt.Errorf("keep a verdict: %w", err)
+	}
+	return nil
+}

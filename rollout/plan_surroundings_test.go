@@ -188,7 +188,9 @@ func TestSlotsAreGivenBack(t *testing.T) {
 
 // Approvals are those of the current run, oldest first, and since when admission vouches for the names.
 func TestApprovalsAreRead(t *testing.T) {
-	at := func(minute int) metav1.Time { return metav1.NewTime(time.Date(2026, 11, 22, 0, minute, 0, 0, time.UTC)) }
+	at := func(minute int) metav1.Time {
+		return metav1.NewTime(time.Date(2026, 11, 22, 0, minute, 0, 0, time.UTC))
+	}
 	given := func(name, canary, run string, made metav1.Time) *v1alpha1.Approval {
 		approval := &v1alpha1.Approval{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, CreationTimestamp: made}}
 		approval.Spec.Canary, approval.Spec.Run = canary, run
@@ -263,11 +265,11 @@ func TestCallOfAWebhook(t *testing.T) {
 	} {
 		call, err := message.call(&c.webhook, "key", "web-1")
 		require.NoError(t, err)
-		require.Equal(t, c.timeout, call.Request.Timeout)
+		require.Equal(t, c.timeout, call.Timeout)
 		require.Equal(t, c.retries, call.Retries)
 		require.Equal(t, []string{"https://h/x", "key", "web-1", "shop", "web"},
-			[]string{call.Request.URL, call.Request.Key, call.Run, call.Owner.Namespace, call.Owner.Name})
-		require.Contains(t, string(call.Request.Body), `"run":"web-1"`)
+			[]string{call.URL, call.Key, call.Run, call.Owner.Namespace, call.Owner.Name})
+		require.Contains(t, string(call.Body), `"run":"web-1"`)
 	}
 }
 

@@ -130,10 +130,10 @@ func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([
 	var all []judged
 	for i, one := range chosen {
 		tried, err := j.mutant(ctx, made, one, cheap)
-		if ctx.Err() != nil {
-			return all, nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil: // what was tried is worth a report
+			return all, nil //nolint:nilerr // it says only that the run was stopped
+		case err != nil:
 			return nil, err
 		}
 		all = append(all, tried)
@@ -144,10 +144,10 @@ func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([
 			continue
 		}
 		tried, err := j.mutant(ctx, made, one, whatever)
-		if ctx.Err() != nil {
-			return all, nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil: // what was tried is worth a report
+			return all, nil //nolint:nilerr // it says only that the run was stopped
+		case err != nil:
 			return nil, err
 		}
 		all[i] = tried

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,23 +38,21 @@ func openKept(path string) (*kept, error) {
 	if path == "" {
 		return k, nil
 	}
-	content, err := os.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read kept verdicts: %w", err)
-	default:
-		defer content.Close()
-		for decoder := json.NewDecoder(content); ; {
-			var line keptVerdict
-			// The last line may have been cut off.
-			if err := decoder.Decode(&line); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				break
-			} else if err != nil {
-				return nil, fmt.Errorf("read kept verdicts of %s: %w", path, err)
-			}
-			k.before[line.Key] = line
+	}
+	for decoder := json.NewDecoder(bytes.NewReader(content)); ; {
+		var line keptVerdict
+		err := decoder.Decode(&line)
+		// The last line may have been cut off.
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
 		}
+		if err != nil {
+			return nil, fmt.Errorf("read kept verdicts of %s: %w", path, err)
+		}
+		k.before[line.Key] = line
 	}
 	if k.file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		return nil, fmt.Errorf("open kept verdicts: %w", err)

@@ -91,13 +91,18 @@ func run(ctx context.Context, arguments []string) error {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	if needless := result.needless(); len(needless) > 0 {
-		return fmt.Errorf("%s: reasons for what has not survived: %s; remove them", *reasonsFile, strings.Join(needless, "; "))
+	return result.check(*reasonsFile)
+}
+
+// check fails when the tests do not notice enough, or a reason is for nothing.
+func (r *result) check(reasonsFile string) error {
+	if needless := r.needless(); len(needless) > 0 {
+		return fmt.Errorf("%s: reasons for what has not survived: %s; remove them", reasonsFile, strings.Join(needless, "; "))
 	}
-	if missed := result.missed(); missed > 0 {
-		return fmt.Errorf("%d of %d deliberate faults are not caught", missed, len(result.faults))
+	if missed := r.missed(); missed > 0 {
+		return fmt.Errorf("%d of %d deliberate faults are not caught", missed, len(r.faults))
 	}
-	if len(result.mutants) > 0 && result.rate() < 90 {
+	if len(r.mutants) > 0 && r.rate() < 90 {
 		return errors.New("less than 90 % of the mutants are killed")
 	}
 	return nil

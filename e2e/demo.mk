@@ -11,7 +11,7 @@ demo-once: ## The same as a check: removes the cluster and says by its exit code
 demo-down: ## Remove the demo's cluster and everything it made
 	go run -trimpath ./e2e/cluster/cmd/cluster down
 
-# One package at a time: there is one cluster. Two processors carry two scenarios well; with more of them the
-# control plane answers late, and nothing is gained.
+# One package at a time: there is one cluster. Two processors carry three scenarios well; with a fourth the
+# control plane answers late, and all of them take longer.
 e2e: ## Play the scenarios on a real cluster with the real Flux (root, Linux)
-	go test -trimpath -tags e2e -p 1 -parallel 2 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...
+	go test -trimpath -tags e2e -p 1 -parallel 3 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...

@@ -123,13 +123,14 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 }
 
 // labelsOfFailure are the labels under which a request that got no answer counts: those of the
-// revision that was drawn for it, wherever it was tried last.
+// revision that was drawn for it, wherever it was tried last. What came to this pod and was drawn for
+// another revision is no failure of this one, which the gate would hold against it.
 func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
 	labels := c.labels
 	if last != nil {
 		labels = last.labels
 	}
-	if c.split && labels.direction == directionOutbound {
+	if c.split && (labels.direction == directionOutbound || c.drawn != c.proxy.ownRevision()) {
 		return labelsForRevision(labels, c.drawn)
 	}
 	return labels

@@ -3,6 +3,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -62,6 +63,36 @@ func TestUnmeshedCallersFollowTheWeights(t *testing.T) {
 	}
 	require.InDelta(t, before, p.pods[0].Metric("sluice_unsplit_requests_total"), 0)
 	require.Zero(t, p.pods[0].Metric("response_total", `direction="outbound"`, `classification="failure"`))
+}
+
+// What is drawn for a revision without a pod fails, and counts for that revision: not for that of the pod
+// which it came to, and which the gate would hold it against.
+func TestFailuresOfTheDrawnRevisionAreItsOwn(t *testing.T) {
+	for hash, other := range map[string]string{"k1": "s1", "s1": "k1"} {
+		t.Run("comes to "+hash, func(t *testing.T) {
+			p, _ := newPair(t, []string{hash}, named)
+			weights := split(100, 0)
+			if other == "k1" {
+				weights = split(0, 100)
+			}
+			p.setInbound(t, &weights)
+			pod := p.pods[0]
+			client := pod.OutsideClient()
+			client.Transport.(*http.Transport).DisableKeepAlives = true
+			failed := 0
+			for range 10 {
+				if status, _ := proxytest.Get(t, client, shop+"/"); status != http.StatusOK {
+					failed++
+				}
+			}
+			require.Zero(t, pod.Metric("response_total", `direction="inbound"`, `classification="failure"`))
+			require.InDelta(t, 10, pod.Metric("response_total", `direction="outbound"`, `classification="failure"`,
+				`dst_deployment="shop"`, fmt.Sprintf("dst_pod_template_hash=%q", other)), 0)
+			// In need stable serves what was drawn for the canary, which was its failure all the same; a canary
+			// without weight serves nothing.
+			require.Equal(t, map[string]int{"k1": 10, "s1": 0}[hash], failed)
+		})
+	}
 }
 
 func TestProbesAndScrapesMeanThePod(t *testing.T) {

@@ -156,6 +156,7 @@ func (p *planner) count(revision *v1alpha1.RevisionStatus) {
 func (p *planner) targetAbsent() {
 	if p.status.Phase != v1alpha1.PhaseStable {
 		p.end(v1alpha1.OutcomeCancelled, "the workload is gone")
+		p.status.Weight = 0
 		p.enter(v1alpha1.PhaseStable, "the workload is gone")
 	}
 	p.status.Stable, p.status.Canary = nil, nil

@@ -37,6 +37,11 @@ func TestCommitHeadRevert(t *testing.T) {
 
 	second, err := repo.Commit(t.Context(), Change{Files: map[string][]byte{"app/a.yaml": []byte("a: 2\n")}, Delete: []string{"b"}, Author: author, Message: "Change a"})
 	require.NoError(t, err)
+	for pair, want := range map[[2]string]bool{{first, first}: true, {second, first}: true, {first, second}: false} {
+		contained, err := repo.Contains(t.Context(), pair[0], pair[1])
+		require.NoError(t, err)
+		require.Equal(t, want, contained)
+	}
 	require.NotEqual(t, first, second)
 	content, err := repo.Read(t.Context(), "app/a.yaml")
 	require.NoError(t, err)

@@ -99,6 +99,12 @@ func (r *Repository) Head(ctx context.Context) (string, error) {
 	return command(ctx, r.bare, "rev-parse", "refs/heads/"+Branch)
 }
 
+// Contains says whether a commit is another or among what came before it.
+func (r *Repository) Contains(ctx context.Context, tip, commit string) (bool, error) {
+	missing, err := command(ctx, r.bare, "rev-list", "--count", tip+".."+commit)
+	return missing == "0", err
+}
+
 // Read returns a file as it is in the newest commit that the server has.
 func (r *Repository) Read(ctx context.Context, path string) (string, error) {
 	return command(ctx, r.bare, "show", "refs/heads/"+Branch+":"+path)

@@ -21,12 +21,9 @@ func (x *exchange) limit(timeouts mesh.Timeouts) {
 	x.limits.arm(time.Now(), x.tick)
 }
 
-// limited says that there are timeouts. They change only between requests.
-func (x *exchange) limited() bool { return x.limits.timeouts != mesh.Timeouts{} }
-
 // beginTry begins the time of a try.
 func (x *exchange) beginTry() {
-	if !x.limited() {
+	if !x.limits.given() {
 		return
 	}
 	now := time.Now()
@@ -38,7 +35,7 @@ func (x *exchange) beginTry() {
 
 // inTime is the context in which a link is opened: nobody else ends that when the time is up.
 func (x *exchange) inTime() (context.Context, context.CancelFunc) {
-	if x.limited() {
+	if x.limits.given() {
 		x.mutex.Lock()
 		at, _ := x.limits.next()
 		x.mutex.Unlock()
@@ -51,7 +48,7 @@ func (x *exchange) inTime() (context.Context, context.CancelFunc) {
 
 // obtain returns a new link, or one that another request has put back.
 func (x *exchange) obtain(to *hop) (*link, error) {
-	if !x.limited() {
+	if !x.limits.given() {
 		return x.proxy.upstreams.obtain(x.context, *to, nil)
 	}
 	ctx, cancel := x.inTime()
@@ -92,7 +89,7 @@ func (x *exchange) lookAtTime() {
 
 // timeUp is the code of the limit that is over; empty while none is.
 func (x *exchange) timeUp() string {
-	if !x.limited() {
+	if !x.limits.given() {
 		return ""
 	}
 	x.mutex.Lock()
@@ -105,7 +102,7 @@ func (x *exchange) timeUp() string {
 
 // noteHead notes that the head of an answer has come: from now on nothing is answered in its place.
 func (x *exchange) noteHead() error {
-	if !x.limited() {
+	if !x.limits.given() {
 		return nil
 	}
 	x.mutex.Lock()
@@ -119,7 +116,7 @@ func (x *exchange) noteHead() error {
 
 // settle notes that all of an answer has come: it was in time, and the client's connection stays.
 func (x *exchange) settle() {
-	if !x.limited() {
+	if !x.limits.given() {
 		return
 	}
 	x.mutex.Lock()

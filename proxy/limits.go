@@ -28,6 +28,9 @@ type limits struct {
 	fires time.Time
 }
 
+// given says that there are timeouts. They change only between requests, so it takes no mutex.
+func (l *limits) given() bool { return l.timeouts != mesh.Timeouts{} }
+
 // clear makes ready for another request. The timer stays: it finds nothing to do, or the next limit.
 func (l *limits) clear() { l.timeouts, l.passed = mesh.Timeouts{}, ""; l.lift() }
 

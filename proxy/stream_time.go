@@ -9,13 +9,12 @@ import (
 	h2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/http2"
 )
 
 // next chooses where the next try goes, and begins its time.
 func (x *stream) next() (*hop, bool) {
-	if x.limited() {
+	if x.limits.given() {
 		now := time.Now()
 		x.mutex.Lock()
 		x.limits.beginTry(now)
@@ -25,13 +24,10 @@ func (x *stream) next() (*hop, bool) {
 	return x.choose.next()
 }
 
-// limited says that there are timeouts, which do not change.
-func (x *stream) limited() bool { return x.limits.timeouts != mesh.Timeouts{} }
-
 // noteSent notes that the request is being sent; noteHead that the head of its answer has come. The mutex
 // is held.
 func (x *stream) noteSent() {
-	if x.limited() {
+	if x.limits.given() {
 		now := time.Now()
 		x.limits.send(now)
 		x.limits.arm(now, x.lookAtTime)

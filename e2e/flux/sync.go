@@ -125,7 +125,8 @@ func (f *Flux) read(ctx context.Context, name string) (*unstructured.Unstructure
 	return object, nil
 }
 
-// AwaitApplied pokes Flux and returns when it has applied a commit.
+// AwaitApplied pokes Flux and returns when it has applied a commit, which must be the repository's last:
+// past one that is not, Flux may go without ever having applied it.
 func (f *Flux) AwaitApplied(ctx context.Context, name, commit string) error {
 	if err := f.Poke(ctx, name); err != nil {
 		return err

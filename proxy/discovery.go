@@ -47,6 +47,7 @@ type discovery struct {
 	options DiscoveryOptions
 	config  *Config
 	counts  *openCounts
+	tallies *tallier
 	client  *http.Client
 	log     *slog.Logger
 }
@@ -60,6 +61,7 @@ func newDiscovery(options DiscoveryOptions, p *Proxy) *discovery {
 		options: options,
 		config:  p.config,
 		counts:  p.counts,
+		tallies: &tallier{metrics: p.metrics},
 		log:     p.log,
 		client: &http.Client{Transport: &http.Transport{
 			DialContext:       (&net.Dialer{Timeout: reconnectMost}).DialContext,
@@ -166,7 +168,7 @@ func (d *discovery) send(ctx context.Context, stream *watchStream, applied <-cha
 }
 
 // sendReports acknowledges each version at once and reports changed counts at most five times a
-// second. It also keeps the subscriptions, as nobody else may write to the stream.
+// second. It also sends the tallies and keeps the subscriptions, as nobody else may write to the stream.
 func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscribed map[string]bool, applied <-chan uint64) error {
 	var last *meshpb.Report
 	var lastLooked time.Time
@@ -174,13 +176,22 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 	// Either the changes are waited for or, after one, the time to report it: a proxy under load
 	// does not wake up here for each request.
 	changed := (<-chan struct{})(d.counts.changed)
-	var due <-chan time.Time
+	var due, tally <-chan time.Time
 	for {
+		if tally == nil && d.tallies.wanted(d.config.Snapshot(), time.Now()) {
+			tally = time.After(tallyInterval)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-d.config.wantsChanged:
 			if err := d.sendSubscriptions(stream, subscribed); err != nil {
+				return err
+			}
+			continue
+		case <-tally:
+			tally = nil
+			if err := d.sendTally(stream); err != nil {
 				return err
 			}
 			continue
@@ -203,6 +214,16 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 		}
 		last = report
 	}
+}
+
+// sendTally tells what was counted, if anybody still wants to know.
+func (d *discovery) sendTally(stream *watchStream) error {
+	snapshot, now := d.config.Snapshot(), time.Now()
+	if !d.tallies.wanted(snapshot, now) {
+		return nil
+	}
+	message := &meshpb.WatchRequest_Tally{Tally: d.tallies.tally(snapshot, now)}
+	return stream.Send(&meshpb.WatchRequest{Message: message})
 }
 
 // sendSubscriptions makes the stream's subscriptions those that are wanted.

@@ -249,6 +249,7 @@ type WatchRequest struct {
 	//	*WatchRequest_Subscribe
 	//	*WatchRequest_Unsubscribe
 	//	*WatchRequest_Report
+	//	*WatchRequest_Tally
 	Message       isWatchRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -327,6 +328,15 @@ func (x *WatchRequest) GetReport() *Report {
 	return nil
 }
 
+func (x *WatchRequest) GetTally() *Tally {
+	if x != nil {
+		if x, ok := x.Message.(*WatchRequest_Tally); ok {
+			return x.Tally
+		}
+	}
+	return nil
+}
+
 type isWatchRequest_Message interface {
 	isWatchRequest_Message()
 }
@@ -347,6 +357,10 @@ type WatchRequest_Report struct {
 	Report *Report `protobuf:"bytes,4,opt,name=report,proto3,oneof"`
 }
 
+type WatchRequest_Tally struct {
+	Tally *Tally `protobuf:"bytes,5,opt,name=tally,proto3,oneof"`
+}
+
 func (*WatchRequest_Hello) isWatchRequest_Message() {}
 
 func (*WatchRequest_Subscribe) isWatchRequest_Message() {}
@@ -354,6 +368,8 @@ func (*WatchRequest_Subscribe) isWatchRequest_Message() {}
 func (*WatchRequest_Unsubscribe) isWatchRequest_Message() {}
 
 func (*WatchRequest_Report) isWatchRequest_Message() {}
+
+func (*WatchRequest_Tally) isWatchRequest_Message() {}
 
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -640,6 +656,226 @@ func (x *OpenCount) GetConnections() uint64 {
 	return 0
 }
 
+// Tally is what this proxy has counted since its session began, sent once a second while a workload
+// that it serves or calls has a split. A session begins with the first such split and ends with the
+// last, or with the process; a stream that breaks does not end it.
+type Tally struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Another for each session, never 0.
+	Session uint64 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	// Age of the session.
+	AgeMilliseconds uint64 `protobuf:"varint,2,opt,name=age_milliseconds,json=ageMilliseconds,proto3" json:"age_milliseconds,omitempty"`
+	// Rises by one with each tally of a session, from 1.
+	Sequence      uint64    `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Served        *Served   `protobuf:"bytes,4,opt,name=served,proto3" json:"served,omitempty"`
+	Called        []*Called `protobuf:"bytes,5,rep,name=called,proto3" json:"called,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tally) Reset() {
+	*x = Tally{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tally) ProtoMessage() {}
+
+func (x *Tally) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tally.ProtoReflect.Descriptor instead.
+func (*Tally) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Tally) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *Tally) GetAgeMilliseconds() uint64 {
+	if x != nil {
+		return x.AgeMilliseconds
+	}
+	return 0
+}
+
+func (x *Tally) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *Tally) GetServed() *Served {
+	if x != nil {
+		return x.Served
+	}
+	return nil
+}
+
+func (x *Tally) GetCalled() []*Called {
+	if x != nil {
+		return x.Called
+	}
+	return nil
+}
+
+// Served are the requests that the proxy's own pod answered, without probes and copies.
+type Served struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Succeeded uint64                 `protobuf:"varint,1,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	// Responses that are failures, and requests whose clients left before there was one.
+	Failed uint64 `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`
+	// Answers by bucket of the histogram response_latency_ms, not cumulative; the last is what is over
+	// all its edges.
+	Latencies     []uint64 `protobuf:"varint,3,rep,packed,name=latencies,proto3" json:"latencies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Served) Reset() {
+	*x = Served{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Served) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Served) ProtoMessage() {}
+
+func (x *Served) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Served.ProtoReflect.Descriptor instead.
+func (*Served) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Served) GetSucceeded() uint64 {
+	if x != nil {
+		return x.Succeeded
+	}
+	return 0
+}
+
+func (x *Served) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Served) GetLatencies() []uint64 {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
+// Called are the requests that the proxy sent to one revision of a workload that has a split, each
+// once, without copies.
+type Called struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "namespace/name".
+	Workload string `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	// That of the revision that was drawn.
+	PodTemplateHash string `protobuf:"bytes,2,opt,name=pod_template_hash,json=podTemplateHash,proto3" json:"pod_template_hash,omitempty"`
+	// Requests that came back with any answer.
+	Answered uint64 `protobuf:"varint,3,opt,name=answered,proto3" json:"answered,omitempty"`
+	// Requests that came back with none, but not because their client left.
+	Lost          uint64 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Called) Reset() {
+	*x = Called{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Called) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Called) ProtoMessage() {}
+
+func (x *Called) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Called.ProtoReflect.Descriptor instead.
+func (*Called) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Called) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Called) GetPodTemplateHash() string {
+	if x != nil {
+		return x.PodTemplateHash
+	}
+	return ""
+}
+
+func (x *Called) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *Called) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Rises by one with each response of this stream.
@@ -653,7 +889,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +901,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +914,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{8}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchResponse) GetVersion() uint64 {
@@ -725,7 +961,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +973,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +986,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{9}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Destination) GetAddress() string {
@@ -838,7 +1074,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1086,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1099,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Timeouts) GetRequest() uint32 {
@@ -906,7 +1142,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1154,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1167,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1002,7 +1238,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1250,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1263,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Split) GetWorkload() string {
@@ -1088,7 +1324,7 @@ type RequestMatch struct {
 
 func (x *RequestMatch) Reset() {
 	*x = RequestMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1336,7 @@ func (x *RequestMatch) String() string {
 func (*RequestMatch) ProtoMessage() {}
 
 func (x *RequestMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1349,7 @@ func (x *RequestMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
 func (*RequestMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RequestMatch) GetHeaders() []*ValueMatch {
@@ -1162,7 +1398,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1410,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1423,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1223,7 +1459,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1471,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1484,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Mirror) GetPercent() uint32 {
@@ -1277,7 +1513,7 @@ type Stickiness struct {
 
 func (x *Stickiness) Reset() {
 	*x = Stickiness{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1525,7 @@ func (x *Stickiness) String() string {
 func (*Stickiness) ProtoMessage() {}
 
 func (x *Stickiness) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1538,7 @@ func (x *Stickiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
 func (*Stickiness) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stickiness) GetHeader() string {
@@ -1338,7 +1574,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1586,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1599,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -1405,7 +1641,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1653,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1666,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -1480,7 +1716,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1728,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1741,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -1532,12 +1768,13 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x1bcertificate_signing_request\x18\x02 \x01(\fR\x19certificateSigningRequest\"Z\n" +
 	"\x0fCertifyResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12#\n" +
-	"\rtrust_anchors\x18\x02 \x03(\fR\ftrustAnchors\"\x8e\x02\n" +
+	"\rtrust_anchors\x18\x02 \x03(\fR\ftrustAnchors\"\xc3\x02\n" +
 	"\fWatchRequest\x123\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1b.sluice.mesh.v1alpha1.HelloH\x00R\x05hello\x12?\n" +
 	"\tsubscribe\x18\x02 \x01(\v2\x1f.sluice.mesh.v1alpha1.SubscribeH\x00R\tsubscribe\x12E\n" +
 	"\vunsubscribe\x18\x03 \x01(\v2!.sluice.mesh.v1alpha1.UnsubscribeH\x00R\vunsubscribe\x126\n" +
-	"\x06report\x18\x04 \x01(\v2\x1c.sluice.mesh.v1alpha1.ReportH\x00R\x06reportB\t\n" +
+	"\x06report\x18\x04 \x01(\v2\x1c.sluice.mesh.v1alpha1.ReportH\x00R\x06report\x123\n" +
+	"\x05tally\x18\x05 \x01(\v2\x1b.sluice.mesh.v1alpha1.TallyH\x00R\x05tallyB\t\n" +
 	"\amessage\"\\\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1555,7 +1792,22 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x1a\n" +
 	"\brequests\x18\x03 \x01(\x04R\brequests\x12 \n" +
-	"\vconnections\x18\x04 \x01(\x04R\vconnections\"\xa9\x01\n" +
+	"\vconnections\x18\x04 \x01(\x04R\vconnections\"\xd4\x01\n" +
+	"\x05Tally\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12)\n" +
+	"\x10age_milliseconds\x18\x02 \x01(\x04R\x0fageMilliseconds\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x124\n" +
+	"\x06served\x18\x04 \x01(\v2\x1c.sluice.mesh.v1alpha1.ServedR\x06served\x124\n" +
+	"\x06called\x18\x05 \x03(\v2\x1c.sluice.mesh.v1alpha1.CalledR\x06called\"\\\n" +
+	"\x06Served\x12\x1c\n" +
+	"\tsucceeded\x18\x01 \x01(\x04R\tsucceeded\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\x04R\x06failed\x12\x1c\n" +
+	"\tlatencies\x18\x03 \x03(\x04R\tlatencies\"\x80\x01\n" +
+	"\x06Called\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
+	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x1a\n" +
+	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\x04R\x04lost\"\xa9\x01\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
@@ -1660,7 +1912,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -1672,55 +1924,61 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*Unsubscribe)(nil),     // 7: sluice.mesh.v1alpha1.Unsubscribe
 	(*Report)(nil),          // 8: sluice.mesh.v1alpha1.Report
 	(*OpenCount)(nil),       // 9: sluice.mesh.v1alpha1.OpenCount
-	(*WatchResponse)(nil),   // 10: sluice.mesh.v1alpha1.WatchResponse
-	(*Destination)(nil),     // 11: sluice.mesh.v1alpha1.Destination
-	(*Timeouts)(nil),        // 12: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 13: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 14: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 15: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 16: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 17: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 18: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 19: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 20: sluice.mesh.v1alpha1.Inbound
-	(*KeptIdentity)(nil),    // 21: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 22: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*Tally)(nil),           // 10: sluice.mesh.v1alpha1.Tally
+	(*Served)(nil),          // 11: sluice.mesh.v1alpha1.Served
+	(*Called)(nil),          // 12: sluice.mesh.v1alpha1.Called
+	(*WatchResponse)(nil),   // 13: sluice.mesh.v1alpha1.WatchResponse
+	(*Destination)(nil),     // 14: sluice.mesh.v1alpha1.Destination
+	(*Timeouts)(nil),        // 15: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 16: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 17: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 18: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 19: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 20: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 21: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 22: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 23: sluice.mesh.v1alpha1.Inbound
+	(*KeptIdentity)(nil),    // 24: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 25: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	5,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
 	6,  // 1: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
 	7,  // 2: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
 	8,  // 3: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
-	9,  // 4: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
-	11, // 5: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	20, // 6: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
-	0,  // 7: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	13, // 8: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	14, // 9: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	12, // 10: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	19, // 11: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	15, // 12: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	17, // 13: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	18, // 14: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	16, // 15: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	16, // 16: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	16, // 17: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	16, // 18: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	1,  // 19: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	14, // 20: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	13, // 21: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	22, // 22: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	3,  // 23: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 24: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	2,  // 25: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	4,  // 26: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	3,  // 27: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	10, // 28: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	27, // [27:29] is the sub-list for method output_type
-	25, // [25:27] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	10, // 4: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	9,  // 5: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
+	11, // 6: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
+	12, // 7: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
+	14, // 8: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
+	23, // 9: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	0,  // 10: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
+	16, // 11: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	17, // 12: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	15, // 13: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	22, // 14: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	18, // 15: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	20, // 16: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	21, // 17: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	19, // 18: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	19, // 19: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	19, // 20: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	19, // 21: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 22: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	17, // 23: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	16, // 24: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	25, // 25: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	3,  // 26: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 27: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	2,  // 28: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	4,  // 29: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	3,  // 30: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	13, // 31: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	30, // [30:32] is the sub-list for method output_type
+	28, // [28:30] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -1733,6 +1991,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 		(*WatchRequest_Subscribe)(nil),
 		(*WatchRequest_Unsubscribe)(nil),
 		(*WatchRequest_Report)(nil),
+		(*WatchRequest_Tally)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1740,7 +1999,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -26,6 +26,7 @@ type Discovery struct {
 	destinations map[string]stamped[*mesh.Destination]
 	inbounds     map[string]stamped[mesh.Inbound]
 	reports      map[string]*meshpb.Report
+	tallies      map[string]*meshpb.Tally
 	subscribed   map[string]map[string]bool
 	// versions of the newest response that each pod was sent.
 	versions map[string]uint64
@@ -44,6 +45,7 @@ func NewDiscovery() *Discovery {
 		destinations: map[string]stamped[*mesh.Destination]{},
 		inbounds:     map[string]stamped[mesh.Inbound]{},
 		reports:      map[string]*meshpb.Report{},
+		tallies:      map[string]*meshpb.Tally{},
 		subscribed:   map[string]map[string]bool{},
 		versions:     map[string]uint64{},
 		sent:         map[string]uint64{},
@@ -75,6 +77,13 @@ func (d *Discovery) Report(pod string) *meshpb.Report {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	return d.reports[pod]
+}
+
+// Tally returns the newest tally of a pod's proxy.
+func (d *Discovery) Tally(pod string) *meshpb.Tally {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	return d.tallies[pod]
 }
 
 // Subscribed says whether a pod's proxy has subscribed to an address.
@@ -157,6 +166,9 @@ func (d *Discovery) receive(stream *connect.BidiStream[meshpb.WatchRequest, mesh
 		}
 		if report := request.GetReport(); report != nil {
 			d.reports[pod] = report
+		}
+		if tally := request.GetTally(); tally != nil {
+			d.tallies[pod] = tally
 		}
 		d.changed.Broadcast()
 		d.mutex.Unlock()

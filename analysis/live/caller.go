@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import "time"
+
+const (
+	// bearingOut is the time over which what callers say is held against what pods say.
+	bearingOut = time.Minute
+	// bothWays: a caller that loses at least this share of what it loses of one revision of another as
+	// well has trouble of its own.
+	bothWays = 0.5
+)
+
+// caller is a proxy that sends requests to the workload.
+type caller struct {
+	session session
+	at      time.Time
+	counted map[string]calls // by hash
+}
+
+// calls of one caller to one revision.
+type calls struct{ answered, lost uint64 }
+
+type callKey struct{ caller, hash string }
+
+// call takes what a proxy says of its requests to the workload.
+func (a *account) call(workload string, tally *Tally) {
+	known := a.callers[tally.Reporter]
+	old := false
+	if known == nil {
+		known, old = &caller{}, !a.fromStart(tally)
+		a.callers[tally.Reporter] = known
+	}
+	news, anew := known.session.follow(tally)
+	if !news {
+		return
+	}
+	if anew {
+		known.counted = nil
+	}
+	known.at = later(tally.At, a.open.began)
+	counted := make(map[string]calls, len(known.counted))
+	for _, to := range tally.Called {
+		if to.Workload != workload || to.Hash == "" {
+			continue
+		}
+		counted[to.Hash] = calls{to.Answered, to.Lost}
+		if before := known.counted[to.Hash]; !old {
+			a.open.call(callKey{tally.Reporter, to.Hash}, calls{grown(before.answered, to.Answered), grown(before.lost, to.Lost)})
+		}
+	}
+	known.counted = counted
+}
+
+func (r *round) call(key callKey, growth calls) {
+	if growth == (calls{}) {
+		return
+	}
+	sum := r.calls[key]
+	sum.answered += growth.answered
+	sum.lost += growth.lost
+	r.calls[key] = sum
+}
+
+// believe works out which losses of the open round count. A request that got no answer is known to its
+// caller alone, so that a caller could make any revision look as bad as it likes. But what callers got
+// answered, pods have answered: of each revision no more losses of a caller count than answers that it
+// is known to have got there in the last minute, which is its share of the requests. What others claim
+// is left to them: a caller that claims more answers than were given gains nothing by it.
+func (a *account) believe() {
+	past := a.lately()
+	for key, now := range a.open.calls {
+		if now.lost == 0 || past.apart(key) {
+			continue
+		}
+		known := min(past.calls[key].answered, past.served[key.hash]-min(past.served[key.hash], past.answered[key.hash]-past.calls[key].answered))
+		a.open.believed[key] = min(now.lost, known-min(known, past.believed[key]))
+	}
+}
+
+// lately is what happened in the time for which callers are held against pods.
+type lately struct {
+	served, answered map[string]uint64 // by hash
+	calls            map[callKey]calls
+	believed         map[callKey]uint64
+}
+
+func (a *account) lately() lately {
+	sum := lately{served: map[string]uint64{}, answered: map[string]uint64{}, calls: map[callKey]calls{}, believed: map[callKey]uint64{}}
+	sum.add(a.open)
+	for i := len(a.rounds) - 1; i >= 0 && a.open.end.Sub(a.rounds[i].end) < bearingOut; i-- {
+		sum.add(a.rounds[i])
+	}
+	return sum
+}
+
+func (l *lately) add(r *round) {
+	for key, served := range r.served {
+		l.served[key.hash] += served.requests()
+	}
+	for key, of := range r.calls {
+		sum := l.calls[key]
+		l.calls[key] = calls{sum.answered + of.answered, sum.lost + of.lost}
+		l.answered[key.hash] += of.answered
+	}
+	for key, count := range r.believed {
+		l.believed[key] += count
+	}
+}
+
+// apart says whether a caller loses requests to another revision as well.
+func (l *lately) apart(key callKey) bool {
+	own := l.calls[key].lossRate()
+	for other, of := range l.calls {
+		if other.caller == key.caller && other.hash != key.hash && of.lossRate() >= bothWays*own {
+			return true
+		}
+	}
+	return false
+}
+
+func (c calls) lossRate() float64 {
+	if c.lost == 0 {
+		return 0
+	}
+	return float64(c.lost) / (float64(c.answered) + float64(c.lost))
+}

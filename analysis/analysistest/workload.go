@@ -9,6 +9,7 @@ package analysistest
 import (
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 	"time"
 
@@ -112,6 +113,25 @@ func (w *Workload) Lose(hash string, requests uint64) {
 		p.lost[hash] += requests
 		p.everLost[hash] += requests
 	})
+}
+
+// Counters are what a pod's process has counted since it began.
+type Counters struct {
+	analysis.Counts
+	// Lost are requests to each revision without a response, by hash.
+	Lost  map[string]uint64
+	Began time.Time
+}
+
+// Counters of a pod, unless nobody can ask it.
+func (w *Workload) Counters(name string) (Counters, bool) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	p := w.pods[name]
+	if p == nil || !p.running || p.silent {
+		return Counters{}, false
+	}
+	return Counters{p.counts, maps.Clone(p.lost), p.began}, true
 }
 
 // WriteMetrics writes what a pod's proxy would expose, and says whether it can be scraped.

@@ -7,8 +7,7 @@ import "time"
 const (
 	// bearingOut is the time over which what callers say is held against what pods say.
 	bearingOut = time.Minute
-	// bothWays: a caller that loses at least this share of what it loses of one revision of another as
-	// well has trouble of its own.
+	// bothWays: a caller whose losses of two revisions are this much alike has trouble of its own.
 	bothWays = 0.5
 )
 
@@ -65,18 +64,35 @@ func (r *round) call(key callKey, growth calls) {
 
 // believe works out which losses of the open round count. A request that got no answer is known to its
 // caller alone, so that a caller could make any revision look as bad as it likes. But what callers got
-// answered, pods have answered: of each revision no more losses of a caller count than answers that it
-// is known to have got there in the last minute, which is its share of the requests. What others claim
-// is left to them: a caller that claims more answers than were given gains nothing by it.
+// answered, pods have answered. So a caller is believed to have sent a revision no more requests in the
+// last minute than follows from the answers that it is known to have got: from that revision, or from the
+// others by the weights in force, for a revision that answers nobody. That is its share of the requests.
+// What others claim is left to them: who claims more answers than were given gains nothing by it.
 func (a *account) believe() {
 	past := a.lately()
 	for key, now := range a.open.calls {
 		if now.lost == 0 || past.apart(key) {
 			continue
 		}
-		known := min(past.calls[key].answered, past.served[key.hash]-min(past.served[key.hash], past.answered[key.hash]-past.calls[key].answered))
-		a.open.believed[key] = min(now.lost, known-min(known, past.believed[key]))
+		sent := past.known(key)
+		if share := a.shares[key.hash]; share > 0 && share < 1 {
+			others := uint64(0)
+			for other := range past.calls {
+				if other.caller == key.caller && other.hash != key.hash {
+					others += past.known(other)
+				}
+			}
+			sent = max(sent, uint64(float64(others)*share/(1-share)))
+		}
+		a.open.believed[key] = min(now.lost, sent-min(sent, past.believed[key]))
 	}
+}
+
+// known are the answers that a caller has got for certain: as many as pods have given, less those that
+// other callers say they have got.
+func (l *lately) known(key callKey) uint64 {
+	elsewhere := l.answered[key.hash] - l.calls[key].answered
+	return min(l.calls[key].answered, l.served[key.hash]-min(l.served[key.hash], elsewhere))
 }
 
 // lately is what happened in the time for which callers are held against pods.
@@ -109,11 +125,12 @@ func (l *lately) add(r *round) {
 	}
 }
 
-// apart says whether a caller loses requests to another revision as well.
+// apart says whether a caller loses as many requests to another revision.
 func (l *lately) apart(key callKey) bool {
 	own := l.calls[key].lossRate()
 	for other, of := range l.calls {
-		if other.caller == key.caller && other.hash != key.hash && of.lossRate() >= bothWays*own {
+		rate := of.lossRate()
+		if other.caller == key.caller && other.hash != key.hash && min(rate, own) >= bothWays*max(rate, own) {
 			return true
 		}
 	}

@@ -59,6 +59,7 @@ func (w *town) live(seconds int, lie func(caller int, p *proxy)) {
 		for _, p := range proxies {
 			w.ledger.Add(p.tally(w.now))
 		}
+		w.ledger.Share(workload, map[string]float64{canaryHash: w.share, stableHash: 1 - w.share})
 	}
 }
 
@@ -102,6 +103,20 @@ func TestLossesCount(t *testing.T) {
 		canary, stable := w.counted(t)
 		require.NotZero(t, w.lost[canaryHash])
 		require.InDelta(t, w.lost[canaryHash], canary.Errors, 5, "but for the rounds at the ends")
+		require.Zero(t, stable.Errors)
+	}
+}
+
+// A canary that answers nobody is known by what callers get from stable.
+func TestLossesOfADeadCanaryCount(t *testing.T) {
+	for seed := range uint64(5) {
+		w := newTown(seed, 20, 30, 5)
+		w.lose = func(_ int, hash string) bool { return hash == canaryHash }
+		w.live(40, nil)
+		canary, stable := w.counted(t)
+		require.Greater(t, w.lost[canaryHash], uint64(300))
+		require.Greater(t, canary.Errors, w.lost[canaryHash]*3/4)
+		require.Equal(t, canary.Requests, canary.Errors)
 		require.Zero(t, stable.Errors)
 	}
 }

@@ -37,6 +37,8 @@ type account struct {
 	last    time.Time
 	pods    map[string]*pod
 	callers map[string]*caller
+	// shares of requests by hash, as far as they are known.
+	shares map[string]float64
 	// open is the round under way, which began where the last one ended.
 	open   *round
 	rounds []*round
@@ -128,6 +130,13 @@ func (l *Ledger) account(workload string, at time.Time) *account {
 		l.accounts[workload] = known
 	}
 	return known
+}
+
+// Share says which part of a workload's requests each revision is meant to get, from 0 to 1 by hash.
+func (l *Ledger) Share(workload string, shares map[string]float64) {
+	if account := l.accounts[workload]; account != nil {
+		account.shares = shares
+	}
 }
 
 // Forget what nobody has reported for a while.

@@ -35,6 +35,7 @@ type registry struct {
 	// unsplit is how many requests came to each pod without a split, by workload and pod. What a pod
 	// has reported stays when it goes, and is forgotten with the split.
 	unsplit map[string]map[string]int64
+	tallies tallies
 }
 
 // shared is a destination as all its subscribers see it.
@@ -68,6 +69,7 @@ func newRegistry(now func() time.Time) *registry {
 		streams:      map[string]*stream{},
 		departed:     map[string]departed{},
 		unsplit:      map[string]map[string]int64{},
+		tallies:      newTallies(),
 	}
 }
 
@@ -99,6 +101,7 @@ func (r *registry) publish(index *Index) {
 		}
 	}
 	maps.DeleteFunc(r.unsplit, func(workload string, _ map[string]int64) bool { return index.splits[workload] == nil })
+	r.tallies.keep(index)
 	close(r.published)
 	r.published = make(chan struct{})
 	r.statusChanged()

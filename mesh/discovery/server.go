@@ -41,7 +41,9 @@ type Options struct {
 	// Client writes the status of TrafficSplits.
 	Client      client.Client
 	TrustDomain spiffeid.TrustDomain
-	Logger      logr.Logger
+	// Reader is who may read what proxies count; the zero ID is nobody.
+	Reader spiffeid.ID
+	Logger logr.Logger
 	// Settle is how long after its start the server writes no status: proxies that were connected
 	// to its predecessor must have had the time to come, or all of none would have acknowledged.
 	// 10 s when 0, none when negative.
@@ -242,6 +244,8 @@ func (s *Server) receive(wire *watchStream, from *stream) error {
 			s.registry.unsubscribe(from, message.Unsubscribe.GetDestinations())
 		case *meshpb.WatchRequest_Report:
 			s.registry.report(from, message.Report)
+		case *meshpb.WatchRequest_Tally:
+			s.registry.tally(from, message.Tally)
 		case *meshpb.WatchRequest_Hello:
 			return connect.NewError(connect.CodeInvalidArgument, errors.New("a second hello"))
 		default:

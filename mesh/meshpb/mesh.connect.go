@@ -28,6 +28,8 @@ const (
 	IdentityName = "sluice.mesh.v1alpha1.Identity"
 	// DiscoveryName is the fully-qualified name of the Discovery service.
 	DiscoveryName = "sluice.mesh.v1alpha1.Discovery"
+	// LiveName is the fully-qualified name of the Live service.
+	LiveName = "sluice.mesh.v1alpha1.Live"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -42,6 +44,8 @@ const (
 	IdentityCertifyProcedure = "/sluice.mesh.v1alpha1.Identity/Certify"
 	// DiscoveryWatchProcedure is the fully-qualified name of the Discovery's Watch RPC.
 	DiscoveryWatchProcedure = "/sluice.mesh.v1alpha1.Discovery/Watch"
+	// LiveReadProcedure is the fully-qualified name of the Live's Read RPC.
+	LiveReadProcedure = "/sluice.mesh.v1alpha1.Live/Read"
 )
 
 // IdentityClient is a client for the sluice.mesh.v1alpha1.Identity service.
@@ -198,4 +202,84 @@ type UnimplementedDiscoveryHandler struct{}
 
 func (UnimplementedDiscoveryHandler) Watch(context.Context, *connect.BidiStream[WatchRequest, WatchResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sluice.mesh.v1alpha1.Discovery.Watch is not implemented"))
+}
+
+// LiveClient is a client for the sluice.mesh.v1alpha1.Live service.
+type LiveClient interface {
+	// Read returns the newest tally of each proxy that serves or calls one of some workloads. Errors:
+	// UNAUTHENTICATED without a certificate, PERMISSION_DENIED with anybody else's, RESOURCE_EXHAUSTED for
+	// more than 1000 workloads, UNAVAILABLE before the cluster was seen.
+	Read(context.Context, *ReadRequest) (*ReadResponse, error)
+}
+
+// NewLiveClient constructs a client for the sluice.mesh.v1alpha1.Live service. By default, it uses
+// the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewLiveClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) LiveClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	liveMethods := File_mesh_meshpb_mesh_proto.Services().ByName("Live").Methods()
+	return &liveClient{
+		read: connect.NewClient[ReadRequest, ReadResponse](
+			httpClient,
+			baseURL+LiveReadProcedure,
+			connect.WithSchema(liveMethods.ByName("Read")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// liveClient implements LiveClient.
+type liveClient struct {
+	read *connect.Client[ReadRequest, ReadResponse]
+}
+
+// Read calls sluice.mesh.v1alpha1.Live.Read.
+func (c *liveClient) Read(ctx context.Context, req *ReadRequest) (*ReadResponse, error) {
+	response, err := c.read.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// LiveHandler is an implementation of the sluice.mesh.v1alpha1.Live service.
+type LiveHandler interface {
+	// Read returns the newest tally of each proxy that serves or calls one of some workloads. Errors:
+	// UNAUTHENTICATED without a certificate, PERMISSION_DENIED with anybody else's, RESOURCE_EXHAUSTED for
+	// more than 1000 workloads, UNAVAILABLE before the cluster was seen.
+	Read(context.Context, *ReadRequest) (*ReadResponse, error)
+}
+
+// NewLiveHandler builds an HTTP handler from the service implementation. It returns the path on
+// which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewLiveHandler(svc LiveHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	liveMethods := File_mesh_meshpb_mesh_proto.Services().ByName("Live").Methods()
+	liveReadHandler := connect.NewUnaryHandlerSimple(
+		LiveReadProcedure,
+		svc.Read,
+		connect.WithSchema(liveMethods.ByName("Read")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/sluice.mesh.v1alpha1.Live/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case LiveReadProcedure:
+			liveReadHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedLiveHandler returns CodeUnimplemented from all methods.
+type UnimplementedLiveHandler struct{}
+
+func (UnimplementedLiveHandler) Read(context.Context, *ReadRequest) (*ReadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sluice.mesh.v1alpha1.Live.Read is not implemented"))
 }

@@ -241,6 +241,287 @@ func (x *CertifyResponse) GetTrustAnchors() [][]byte {
 	return nil
 }
 
+type ReadRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Each "namespace/name", of those that have a split.
+	Workloads []string `protobuf:"bytes,1,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	// Only what came after this serial of the same instance; 0 for all.
+	After         uint64 `protobuf:"varint,2,opt,name=after,proto3" json:"after,omitempty"`
+	Instance      string `protobuf:"bytes,3,opt,name=instance,proto3" json:"instance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadRequest) Reset() {
+	*x = ReadRequest{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadRequest) ProtoMessage() {}
+
+func (x *ReadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
+func (*ReadRequest) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ReadRequest) GetWorkloads() []string {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *ReadRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ReadRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+type ReadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serials are of one instance of the control plane.
+	Instance      string      `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	Serial        uint64      `protobuf:"varint,2,opt,name=serial,proto3" json:"serial,omitempty"`
+	Tallies       []*PodTally `protobuf:"bytes,3,rep,name=tallies,proto3" json:"tallies,omitempty"`
+	Carriers      []*Carriers `protobuf:"bytes,4,rep,name=carriers,proto3" json:"carriers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadResponse) Reset() {
+	*x = ReadResponse{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadResponse) ProtoMessage() {}
+
+func (x *ReadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
+func (*ReadResponse) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ReadResponse) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *ReadResponse) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+func (x *ReadResponse) GetTallies() []*PodTally {
+	if x != nil {
+		return x.Tallies
+	}
+	return nil
+}
+
+func (x *ReadResponse) GetCarriers() []*Carriers {
+	if x != nil {
+		return x.Carriers
+	}
+	return nil
+}
+
+// PodTally is a proxy's tally with what the control plane knows of who sent it.
+type PodTally struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Pod       string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`
+	// "namespace/name" and pod template hash of the pod if its workload has a split.
+	Workload        string `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"`
+	PodTemplateHash string `protobuf:"bytes,4,opt,name=pod_template_hash,json=podTemplateHash,proto3" json:"pod_template_hash,omitempty"`
+	// When it was received, in milliseconds of Unix time.
+	ReceivedMilliseconds int64 `protobuf:"varint,5,opt,name=received_milliseconds,json=receivedMilliseconds,proto3" json:"received_milliseconds,omitempty"`
+	// Its calls are of the proxy's own destinations, and of revisions of their splits.
+	Tally         *Tally `protobuf:"bytes,6,opt,name=tally,proto3" json:"tally,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodTally) Reset() {
+	*x = PodTally{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodTally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodTally) ProtoMessage() {}
+
+func (x *PodTally) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodTally.ProtoReflect.Descriptor instead.
+func (*PodTally) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PodTally) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PodTally) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *PodTally) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *PodTally) GetPodTemplateHash() string {
+	if x != nil {
+		return x.PodTemplateHash
+	}
+	return ""
+}
+
+func (x *PodTally) GetReceivedMilliseconds() int64 {
+	if x != nil {
+		return x.ReceivedMilliseconds
+	}
+	return 0
+}
+
+func (x *PodTally) GetTally() *Tally {
+	if x != nil {
+		return x.Tally
+	}
+	return nil
+}
+
+// Carriers are the proxies that carry requests to a workload, each "namespace/name" of its pod.
+type Carriers struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workload string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Pods     []string               `protobuf:"bytes,2,rep,name=pods,proto3" json:"pods,omitempty"`
+	// The weights of the workload's split.
+	Revisions     []*RevisionWeight `protobuf:"bytes,3,rep,name=revisions,proto3" json:"revisions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Carriers) Reset() {
+	*x = Carriers{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Carriers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Carriers) ProtoMessage() {}
+
+func (x *Carriers) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Carriers.ProtoReflect.Descriptor instead.
+func (*Carriers) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Carriers) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Carriers) GetPods() []string {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+func (x *Carriers) GetRevisions() []*RevisionWeight {
+	if x != nil {
+		return x.Revisions
+	}
+	return nil
+}
+
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -257,7 +538,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[2]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +550,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[2]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +563,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{2}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatchRequest) GetMessage() isWatchRequest_Message {
@@ -382,7 +663,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[3]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -394,7 +675,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[3]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -407,7 +688,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{3}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Hello) GetNamespace() string {
@@ -441,7 +722,7 @@ type Subscribe struct {
 
 func (x *Subscribe) Reset() {
 	*x = Subscribe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[4]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -453,7 +734,7 @@ func (x *Subscribe) String() string {
 func (*Subscribe) ProtoMessage() {}
 
 func (x *Subscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[4]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -466,7 +747,7 @@ func (x *Subscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscribe.ProtoReflect.Descriptor instead.
 func (*Subscribe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{4}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Subscribe) GetDestinations() []string {
@@ -485,7 +766,7 @@ type Unsubscribe struct {
 
 func (x *Unsubscribe) Reset() {
 	*x = Unsubscribe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[5]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +778,7 @@ func (x *Unsubscribe) String() string {
 func (*Unsubscribe) ProtoMessage() {}
 
 func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[5]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +791,7 @@ func (x *Unsubscribe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribe.ProtoReflect.Descriptor instead.
 func (*Unsubscribe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{5}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Unsubscribe) GetDestinations() []string {
@@ -536,7 +817,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[6]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +829,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[6]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +842,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{6}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Report) GetVersion() uint64 {
@@ -600,7 +881,7 @@ type OpenCount struct {
 
 func (x *OpenCount) Reset() {
 	*x = OpenCount{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[7]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +893,7 @@ func (x *OpenCount) String() string {
 func (*OpenCount) ProtoMessage() {}
 
 func (x *OpenCount) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[7]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +906,7 @@ func (x *OpenCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenCount.ProtoReflect.Descriptor instead.
 func (*OpenCount) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{7}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OpenCount) GetWorkload() string {
@@ -675,7 +956,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -687,7 +968,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[8]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -700,7 +981,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{8}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Tally) GetSession() uint64 {
@@ -753,7 +1034,7 @@ type Served struct {
 
 func (x *Served) Reset() {
 	*x = Served{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -765,7 +1046,7 @@ func (x *Served) String() string {
 func (*Served) ProtoMessage() {}
 
 func (x *Served) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[9]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -778,7 +1059,7 @@ func (x *Served) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Served.ProtoReflect.Descriptor instead.
 func (*Served) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{9}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Served) GetSucceeded() uint64 {
@@ -820,7 +1101,7 @@ type Called struct {
 
 func (x *Called) Reset() {
 	*x = Called{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +1113,7 @@ func (x *Called) String() string {
 func (*Called) ProtoMessage() {}
 
 func (x *Called) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[10]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +1126,7 @@ func (x *Called) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Called.ProtoReflect.Descriptor instead.
 func (*Called) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{10}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Called) GetWorkload() string {
@@ -889,7 +1170,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1182,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[11]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1195,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{11}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchResponse) GetVersion() uint64 {
@@ -961,7 +1242,7 @@ type Destination struct {
 
 func (x *Destination) Reset() {
 	*x = Destination{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1254,7 @@ func (x *Destination) String() string {
 func (*Destination) ProtoMessage() {}
 
 func (x *Destination) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[12]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1267,7 @@ func (x *Destination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Destination.ProtoReflect.Descriptor instead.
 func (*Destination) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{12}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Destination) GetAddress() string {
@@ -1074,7 +1355,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1367,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[13]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1380,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{13}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Timeouts) GetRequest() uint32 {
@@ -1142,7 +1423,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1435,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[14]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1448,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{14}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1238,7 +1519,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1531,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[15]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1544,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{15}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Split) GetWorkload() string {
@@ -1324,7 +1605,7 @@ type RequestMatch struct {
 
 func (x *RequestMatch) Reset() {
 	*x = RequestMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1617,7 @@ func (x *RequestMatch) String() string {
 func (*RequestMatch) ProtoMessage() {}
 
 func (x *RequestMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[16]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1630,7 @@ func (x *RequestMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
 func (*RequestMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{16}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RequestMatch) GetHeaders() []*ValueMatch {
@@ -1398,7 +1679,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1691,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1704,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1459,7 +1740,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1752,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1765,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Mirror) GetPercent() uint32 {
@@ -1513,7 +1794,7 @@ type Stickiness struct {
 
 func (x *Stickiness) Reset() {
 	*x = Stickiness{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1806,7 @@ func (x *Stickiness) String() string {
 func (*Stickiness) ProtoMessage() {}
 
 func (x *Stickiness) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1819,7 @@ func (x *Stickiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
 func (*Stickiness) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Stickiness) GetHeader() string {
@@ -1574,7 +1855,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1586,7 +1867,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1599,7 +1880,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -1641,7 +1922,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1934,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1947,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -1716,7 +1997,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +2009,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +2022,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -1768,7 +2049,27 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x1bcertificate_signing_request\x18\x02 \x01(\fR\x19certificateSigningRequest\"Z\n" +
 	"\x0fCertifyResponse\x12\"\n" +
 	"\fcertificates\x18\x01 \x03(\fR\fcertificates\x12#\n" +
-	"\rtrust_anchors\x18\x02 \x03(\fR\ftrustAnchors\"\xc3\x02\n" +
+	"\rtrust_anchors\x18\x02 \x03(\fR\ftrustAnchors\"]\n" +
+	"\vReadRequest\x12\x1c\n" +
+	"\tworkloads\x18\x01 \x03(\tR\tworkloads\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\x04R\x05after\x12\x1a\n" +
+	"\binstance\x18\x03 \x01(\tR\binstance\"\xb8\x01\n" +
+	"\fReadResponse\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x16\n" +
+	"\x06serial\x18\x02 \x01(\x04R\x06serial\x128\n" +
+	"\atallies\x18\x03 \x03(\v2\x1e.sluice.mesh.v1alpha1.PodTallyR\atallies\x12:\n" +
+	"\bcarriers\x18\x04 \x03(\v2\x1e.sluice.mesh.v1alpha1.CarriersR\bcarriers\"\xea\x01\n" +
+	"\bPodTally\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03pod\x18\x02 \x01(\tR\x03pod\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\x12*\n" +
+	"\x11pod_template_hash\x18\x04 \x01(\tR\x0fpodTemplateHash\x123\n" +
+	"\x15received_milliseconds\x18\x05 \x01(\x03R\x14receivedMilliseconds\x121\n" +
+	"\x05tally\x18\x06 \x01(\v2\x1b.sluice.mesh.v1alpha1.TallyR\x05tally\"~\n" +
+	"\bCarriers\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04pods\x18\x02 \x03(\tR\x04pods\x12B\n" +
+	"\trevisions\x18\x03 \x03(\v2$.sluice.mesh.v1alpha1.RevisionWeightR\trevisions\"\xc3\x02\n" +
 	"\fWatchRequest\x123\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1b.sluice.mesh.v1alpha1.HelloH\x00R\x05hello\x12?\n" +
 	"\tsubscribe\x18\x02 \x01(\v2\x1f.sluice.mesh.v1alpha1.SubscribeH\x00R\tsubscribe\x12E\n" +
@@ -1897,7 +2198,9 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\bIdentity\x12V\n" +
 	"\aCertify\x12$.sluice.mesh.v1alpha1.CertifyRequest\x1a%.sluice.mesh.v1alpha1.CertifyResponse2a\n" +
 	"\tDiscovery\x12T\n" +
-	"\x05Watch\x12\".sluice.mesh.v1alpha1.WatchRequest\x1a#.sluice.mesh.v1alpha1.WatchResponse(\x010\x01B+Z)github.com/sluice-mesh/sluice/mesh/meshpbb\x06proto3"
+	"\x05Watch\x12\".sluice.mesh.v1alpha1.WatchRequest\x1a#.sluice.mesh.v1alpha1.WatchResponse(\x010\x012U\n" +
+	"\x04Live\x12M\n" +
+	"\x04Read\x12!.sluice.mesh.v1alpha1.ReadRequest\x1a\".sluice.mesh.v1alpha1.ReadResponseB+Z)github.com/sluice-mesh/sluice/mesh/meshpbb\x06proto3"
 
 var (
 	file_mesh_meshpb_mesh_proto_rawDescOnce sync.Once
@@ -1912,73 +2215,83 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
 	(*CertifyRequest)(nil),  // 2: sluice.mesh.v1alpha1.CertifyRequest
 	(*CertifyResponse)(nil), // 3: sluice.mesh.v1alpha1.CertifyResponse
-	(*WatchRequest)(nil),    // 4: sluice.mesh.v1alpha1.WatchRequest
-	(*Hello)(nil),           // 5: sluice.mesh.v1alpha1.Hello
-	(*Subscribe)(nil),       // 6: sluice.mesh.v1alpha1.Subscribe
-	(*Unsubscribe)(nil),     // 7: sluice.mesh.v1alpha1.Unsubscribe
-	(*Report)(nil),          // 8: sluice.mesh.v1alpha1.Report
-	(*OpenCount)(nil),       // 9: sluice.mesh.v1alpha1.OpenCount
-	(*Tally)(nil),           // 10: sluice.mesh.v1alpha1.Tally
-	(*Served)(nil),          // 11: sluice.mesh.v1alpha1.Served
-	(*Called)(nil),          // 12: sluice.mesh.v1alpha1.Called
-	(*WatchResponse)(nil),   // 13: sluice.mesh.v1alpha1.WatchResponse
-	(*Destination)(nil),     // 14: sluice.mesh.v1alpha1.Destination
-	(*Timeouts)(nil),        // 15: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 16: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 17: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 18: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 19: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 20: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 21: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 22: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 23: sluice.mesh.v1alpha1.Inbound
-	(*KeptIdentity)(nil),    // 24: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 25: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*ReadRequest)(nil),     // 4: sluice.mesh.v1alpha1.ReadRequest
+	(*ReadResponse)(nil),    // 5: sluice.mesh.v1alpha1.ReadResponse
+	(*PodTally)(nil),        // 6: sluice.mesh.v1alpha1.PodTally
+	(*Carriers)(nil),        // 7: sluice.mesh.v1alpha1.Carriers
+	(*WatchRequest)(nil),    // 8: sluice.mesh.v1alpha1.WatchRequest
+	(*Hello)(nil),           // 9: sluice.mesh.v1alpha1.Hello
+	(*Subscribe)(nil),       // 10: sluice.mesh.v1alpha1.Subscribe
+	(*Unsubscribe)(nil),     // 11: sluice.mesh.v1alpha1.Unsubscribe
+	(*Report)(nil),          // 12: sluice.mesh.v1alpha1.Report
+	(*OpenCount)(nil),       // 13: sluice.mesh.v1alpha1.OpenCount
+	(*Tally)(nil),           // 14: sluice.mesh.v1alpha1.Tally
+	(*Served)(nil),          // 15: sluice.mesh.v1alpha1.Served
+	(*Called)(nil),          // 16: sluice.mesh.v1alpha1.Called
+	(*WatchResponse)(nil),   // 17: sluice.mesh.v1alpha1.WatchResponse
+	(*Destination)(nil),     // 18: sluice.mesh.v1alpha1.Destination
+	(*Timeouts)(nil),        // 19: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 20: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 21: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 22: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 23: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 24: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 25: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 26: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 27: sluice.mesh.v1alpha1.Inbound
+	(*KeptIdentity)(nil),    // 28: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 29: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
-	5,  // 0: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
-	6,  // 1: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
-	7,  // 2: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
-	8,  // 3: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
-	10, // 4: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	9,  // 5: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
-	11, // 6: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
-	12, // 7: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
-	14, // 8: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	23, // 9: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
-	0,  // 10: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	16, // 11: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	17, // 12: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	15, // 13: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	22, // 14: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	18, // 15: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	20, // 16: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	21, // 17: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	19, // 18: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	19, // 19: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	19, // 20: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	19, // 21: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	1,  // 22: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	17, // 23: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	16, // 24: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	25, // 25: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	3,  // 26: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 27: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	2,  // 28: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	4,  // 29: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	3,  // 30: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	13, // 31: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	30, // [30:32] is the sub-list for method output_type
-	28, // [28:30] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	6,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
+	7,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
+	14, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	26, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	9,  // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
+	10, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
+	11, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
+	12, // 7: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
+	14, // 8: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	13, // 9: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
+	15, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
+	16, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
+	18, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
+	27, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	0,  // 14: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
+	20, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	21, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	19, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	26, // 18: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	22, // 19: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	24, // 20: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	25, // 21: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	23, // 22: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	23, // 23: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	23, // 24: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	23, // 25: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 26: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	21, // 27: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	20, // 28: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	29, // 29: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	3,  // 30: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 31: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	2,  // 32: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	8,  // 33: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	4,  // 34: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	3,  // 35: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	17, // 36: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	5,  // 37: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	35, // [35:38] is the sub-list for method output_type
+	32, // [32:35] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -1986,7 +2299,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 	if File_mesh_meshpb_mesh_proto != nil {
 		return
 	}
-	file_mesh_meshpb_mesh_proto_msgTypes[2].OneofWrappers = []any{
+	file_mesh_meshpb_mesh_proto_msgTypes[6].OneofWrappers = []any{
 		(*WatchRequest_Hello)(nil),
 		(*WatchRequest_Subscribe)(nil),
 		(*WatchRequest_Unsubscribe)(nil),
@@ -1999,9 +2312,9 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   28,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_mesh_meshpb_mesh_proto_goTypes,
 		DependencyIndexes: file_mesh_meshpb_mesh_proto_depIdxs,

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-mesh/sluice/analysis"
+)
+
+// ErrUnavailable is wrapped by errors which say that the control plane could not be asked.
+var ErrUnavailable = errors.New("live reports unavailable")
+
+const (
+	// pace of reads: twice per tally.
+	pace = 500 * time.Millisecond
+	// staleAfter no answer is of now any more.
+	staleAfter = 3 * time.Second
+	// unaskedAfter is how long a workload is read for that nobody asks about.
+	unaskedAfter = time.Minute
+	readTimeout  = 2 * time.Second
+)
+
+// Reading is what came since the one before.
+type Reading struct {
+	Tallies []Tally
+	// Carriers are the proxies that carry each workload's requests, "namespace/name" of their pods.
+	Carriers map[string][]string
+	// Shares are the parts of each workload's requests that its revisions are meant to get, by hash.
+	Shares map[string]map[string]float64
+}
+
+// Clock of a Feed: time.Now and time.After.
+type Clock struct {
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
+}
+
+// Feed is an analysis.Source over the tallies that somebody receives. It reads those of the workloads
+// that are asked about, all of them together, and wakes who asks when a round has ended.
+type Feed struct {
+	read  func(ctx context.Context, workloads []string) (Reading, error)
+	clock Clock
+	wake  func(namespace, workload string)
+
+	mutex  sync.Mutex
+	ledger *Ledger
+	asked  map[workloadName]time.Time
+	// answered is when the last reading came, and failed why none has come since.
+	answered time.Time
+	failed   error
+	carriers map[string][]string
+}
+
+type workloadName struct{ namespace, name string }
+
+func (n workloadName) String() string { return n.namespace + "/" + n.name }
+
+var _ analysis.Source = (*Feed)(nil)
+
+// NewFeed makes a Feed, which reads once it is started. Wake is called from its goroutine and must not block.
+func NewFeed(read func(ctx context.Context, workloads []string) (Reading, error), clock Clock, wake func(namespace, workload string)) *Feed {
+	return &Feed{read: read, clock: clock, wake: wake, ledger: NewLedger(), asked: map[workloadName]time.Time{}}
+}
+
+// Rounds are those that ended by now. The first look at a workload begins its reading and has none.
+func (f *Feed) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round, error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	now := f.clock.Now()
+	f.asked[workloadName{query.Namespace, query.Workload}] = now
+	if !f.answered.IsZero() && now.Sub(f.answered) <= staleAfter {
+		return f.ledger.Rounds(query)
+	}
+	if f.failed != nil {
+		return nil, fmt.Errorf("read the reports of %s/%s: %w: %w", query.Namespace, query.Workload, ErrUnavailable, f.failed)
+	}
+	return nil, nil
+}
+
+// Coverage is how many of the proxies that carry a workload's requests have reported of late.
+func (f *Feed) Coverage(namespace, workload string) Coverage {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	name := workloadName{namespace, workload}.String()
+	return f.ledger.Coverage(name, f.carriers[name], f.clock.Now())
+}
+
+// Start reads until the context ends.
+func (f *Feed) Start(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.clock.After(pace):
+			f.take(ctx)
+		}
+	}
+}
+
+// take reads what is asked about, if anything is.
+func (f *Feed) take(ctx context.Context) {
+	wanted := f.wanted()
+	if len(wanted) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	reading, err := f.read(ctx, slices.Sorted(maps.Keys(wanted)))
+	for _, name := range f.learn(reading, err) {
+		if of, ok := wanted[name]; ok {
+			f.wake(of.namespace, of.name)
+		}
+	}
+}
+
+func (f *Feed) wanted() map[string]workloadName {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	now := f.clock.Now()
+	maps.DeleteFunc(f.asked, func(_ workloadName, at time.Time) bool { return now.Sub(at) > unaskedAfter })
+	f.ledger.Forget(now)
+	wanted := map[string]workloadName{}
+	for name := range f.asked {
+		wanted[name.String()] = name
+	}
+	return wanted
+}
+
+// learn what was read and return the workloads of which a round has ended.
+func (f *Feed) learn(reading Reading, err error) (news []string) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.failed = err; err != nil {
+		return nil
+	}
+	f.answered, f.carriers = f.clock.Now(), reading.Carriers
+	for _, tally := range reading.Tallies {
+		if f.ledger.Add(tally) && !slices.Contains(news, tally.Workload) {
+			news = append(news, tally.Workload)
+		}
+	}
+	for workload, shares := range reading.Shares {
+		f.ledger.Share(workload, shares)
+	}
+	return news
+}

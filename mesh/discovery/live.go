@@ -21,10 +21,7 @@ const maxRead = 1000
 // Handler must.
 func (s *Server) LiveHandler() (string, http.Handler) {
 	path, handler := meshpb.NewLiveHandler(live{s}, connect.WithReadMaxBytes(maxMessageBytes))
-	return path, http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
-		made := call{tls: request.TLS, controller: http.NewResponseController(writer)}
-		handler.ServeHTTP(writer, request.WithContext(context.WithValue(request.Context(), callKey{}, made)))
-	})
+	return path, known(handler)
 }
 
 // live is the Live service.

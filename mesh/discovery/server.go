@@ -137,7 +137,12 @@ type callKey struct{}
 // identity.BootstrapServerConfig or identity.ServerConfig: who calls is read from the connection.
 func (s *Server) Handler() (string, http.Handler) {
 	path, handler := meshpb.NewDiscoveryHandler(s, connect.WithReadMaxBytes(maxMessageBytes))
-	return path, http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
+	return path, known(handler)
+}
+
+// known lets a service see the call that serves it.
+func known(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		made := call{tls: request.TLS, controller: http.NewResponseController(writer)}
 		handler.ServeHTTP(writer, request.WithContext(context.WithValue(request.Context(), callKey{}, made)))
 	})

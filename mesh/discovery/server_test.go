@@ -38,6 +38,7 @@ func newWired(t *testing.T) *wired {
 	w.server.registry = s.registry
 	mux := http.NewServeMux()
 	mux.Handle(w.server.Handler())
+	mux.Handle(w.server.LiveHandler())
 	address, _ := w.authority.ServeControlPlane(t, mux)
 	w.url = "https://" + address
 	return w

@@ -30,6 +30,9 @@ type Options struct {
 	SourceTimeout time.Duration
 	// Source of the metrics for a Canary. An error says what is missing: the gate then holds.
 	Source func(*v1alpha1.Canary) (analysis.Source, error)
+	// Live is what proxies report within a second: beside the gate it takes a bad canary back sooner.
+	// Nil is none.
+	Live LiveSource
 	// News of a workload's metrics: its Canary is looked at at once. Without it they are looked at every
 	// Interval.
 	News <-chan event.GenericEvent
@@ -108,6 +111,9 @@ func NewReconciler(writer client.Client, reader client.Reader, options Options) 
 		interval: orDefault(options.Interval, 5*time.Second),
 		seal:     options.Seal, metrics: options.Metrics, hooks: options.Hooks,
 	}
+	if options.Live != nil {
+		made.gateway.watchman = &watchman{source: options.Live}
+	}
 	if options.Notifications != nil {
 		made.courier = newCourier(writer, reader, options.Notifications, options.Clock, options.Metrics)
 	}
@@ -179,7 +185,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	r.metrics.observe(canary)
 	if phase := decision.Status.Phase; phase == v1alpha1.PhaseStable || phase == v1alpha1.PhaseRejected {
 		r.hooks.Forget(request.NamespacedName) // nobody waits for an answer any more
-		r.gateway.memory.forget(request.NamespacedName)
+		r.gateway.forget(request.NamespacedName)
 	} else if r.watched != nil {
 		r.scenes.put(request.NamespacedName, seen)
 	}
@@ -213,7 +219,7 @@ func (r *Reconciler) look(ctx context.Context, key types.NamespacedName) (*scene
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.metrics.forget(key)
 	r.hooks.Forget(key)
-	r.gateway.memory.forget(key)
+	r.gateway.forget(key)
 	r.courier.forget(key)
 }
 

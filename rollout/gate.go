@@ -22,6 +22,14 @@ type gateway struct {
 	source  func(*v1alpha1.Canary) (analysis.Source, error)
 	timeout time.Duration
 	memory  *memory
+	// watchman is nil where nobody reports live.
+	watchman *watchman
+}
+
+// forget a Canary whose run has ended.
+func (g *gateway) forget(key client.ObjectKey) {
+	g.memory.forget(key)
+	g.watchman.forget(key)
 }
 
 // look judges the current step. It returns nil when no gate is due.
@@ -39,12 +47,23 @@ func (g *gateway) look(ctx context.Context, s *scene, now time.Time) *GateLook {
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	if g.watchman != nil {
+		config = shared(config)
+		if look := g.watchman.look(ctx, s, run, config, now); look != nil {
+			return look
+		}
+	}
+	return g.judge(ctx, s, run, config, now)
+}
+
+// judge by the metrics of the Canary's source.
+func (g *gateway) judge(ctx context.Context, s *scene, run *v1alpha1.CanaryRun, config analysis.Config, now time.Time) *GateLook {
 	source, err := g.source(s.canary)
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
 	since := evidenceSince(s.canary, run)
 	s.evidence, err = g.memory.recall(client.ObjectKeyFromObject(s.canary), run, config, since)
 	if err != nil {

@@ -64,6 +64,9 @@ func (n workloadName) String() string { return n.namespace + "/" + n.name }
 
 var _ analysis.Source = (*Feed)(nil)
 
+// SystemClock is the machine's.
+func SystemClock() Clock { return Clock{Now: time.Now, After: time.After} }
+
 // NewFeed makes a Feed, which reads once it is started. Wake is called from its goroutine and must not block.
 func NewFeed(read func(ctx context.Context, workloads []string) (Reading, error), clock Clock, wake func(namespace, workload string)) *Feed {
 	return &Feed{read: read, clock: clock, wake: wake, ledger: NewLedger(), asked: map[workloadName]time.Time{}}
@@ -71,6 +74,9 @@ func NewFeed(read func(ctx context.Context, workloads []string) (Reading, error)
 
 // Rounds are those that ended by now. The first look at a workload begins its reading and has none.
 func (f *Feed) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round, error) {
+	if len(query.Custom) > 0 {
+		return nil, errors.New("proxies count no metrics of the workload's own: spec.gate.metrics needs Prometheus")
+	}
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	now := f.clock.Now()
@@ -84,12 +90,12 @@ func (f *Feed) Rounds(_ context.Context, query analysis.Query) ([]analysis.Round
 	return nil, nil
 }
 
-// Coverage is how many of the proxies that carry a workload's requests have reported of late.
-func (f *Feed) Coverage(namespace, workload string) Coverage {
+// Covered says how many of the proxies that carry a workload's requests have reported of late.
+func (f *Feed) Covered(namespace, workload string) string {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	name := workloadName{namespace, workload}.String()
-	return f.ledger.Coverage(name, f.carriers[name], f.clock.Now())
+	return f.ledger.Coverage(name, f.carriers[name], f.clock.Now()).String()
 }
 
 // Start reads until the context ends.

@@ -100,7 +100,12 @@ func TestFeed(t *testing.T) {
 	rounds, err = d.rounds()
 	require.NoError(t, err)
 	require.NotEmpty(t, rounds)
-	require.Equal(t, "from 2 of 3 proxies", d.feed.Coverage("shop", "web").String())
+	require.Equal(t, "from 2 of 3 proxies", d.feed.Covered("shop", "web"))
+
+	query := since(start())
+	query.Custom = make([]analysis.CustomQuery, 1)
+	_, err = d.feed.Rounds(t.Context(), query)
+	require.ErrorContains(t, err, "spec.gate.metrics needs Prometheus")
 
 	away := errors.New("connection refused")
 	d.tick(time.Second, live.Reading{}, away)
@@ -139,7 +144,7 @@ func TestFeedConformance(t *testing.T) {
 			}
 			return reading, nil
 		}
-		feed := live.NewFeed(read, live.Clock{Now: time.Now, After: time.After}, func(string, string) {})
+		feed := live.NewFeed(read, live.SystemClock(), func(string, string) {})
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- feed.Start(ctx) }()

@@ -21,6 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/sluice-mesh/sluice/analysis"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/rollout"
@@ -42,6 +44,7 @@ type controllerOptions struct {
 	managerOptions
 	prometheus       prometheusOptions
 	allowed          []string
+	live             liveOptions
 	interval         time.Duration
 	hold             string
 	allowedAddresses []string
@@ -61,6 +64,7 @@ func newController() *cobra.Command {
 	options.bind(flags)
 	options.prometheus.bind(flags, "http://prometheus.monitoring.svc:9090")
 	flags.StringArrayVar(&options.allowed, "prometheus-allow", nil, "address that a Canary may name in spec.gate.prometheus, as JSON: address and, if it wants them, credentials (a directory), headers, tokenURL and tokenScopes; may be repeated")
+	options.live.bind(flags)
 	flags.DurationVar(&options.interval, "interval", 5*time.Second, "how often a running canary is looked at, beside whenever its metrics have changed")
 	flags.StringVar(&options.hold, "hold", "policy", "what holds changed Deployments: policy (in the API server) or webhook (served here)")
 	flags.StringSliceVar(&options.allowedAddresses, "allow-hook-addresses", nil, "CIDRs that webhooks and Notifiers may call although they are loopback, link-local or the API server's")
@@ -120,8 +124,12 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err := metered.add(made); err != nil {
 		return err
 	}
+	reports, err := o.live.feed(config, made, o.namespace, tell(news))
+	if err != nil {
+		return err
+	}
 	sender := &hook.Sender{Rules: rules, Now: time.Now}
-	err = rollout.Register(made, rollout.Options{
+	settings := rollout.Options{
 		Interval:      o.interval,
 		Source:        metered.of,
 		News:          news,
@@ -130,8 +138,14 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		Metrics:       counted,
 		Hooks:         hook.NewRunner(sender, clock.RealClock{}),
 		Notifications: hook.NewRunner(sender, clock.RealClock{}),
-	})
-	if err != nil {
+	}
+	switch o.live.mode {
+	case liveAlone:
+		settings.Source = func(*v1alpha1.Canary) (analysis.Source, error) { return reports, nil }
+	case liveBeside:
+		settings.Live = reports
+	}
+	if err := rollout.Register(made, settings); err != nil {
 		return err
 	}
 	if err := made.Start(ctx); err != nil {

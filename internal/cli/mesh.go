@@ -172,12 +172,17 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	made.GetWebhookServer().Register(inject.WebhookPath, &admission.Webhook{Handler: &inject.Webhook{
 		Reader: made.GetClient(), Config: p.currentInjection,
 	}})
+	reader, err := identity.ForServiceAccount(p.issuer.TrustDomain(), o.namespace, controllerName)
+	if err != nil {
+		return nil, fmt.Errorf("name the controller: %w", err)
+	}
 	watcher := discovery.NewServer(discovery.Options{
-		Cache: made.GetCache(), Client: p.writer, TrustDomain: p.issuer.TrustDomain(), Logger: p.logger,
+		Cache: made.GetCache(), Client: p.writer, TrustDomain: p.issuer.TrustDomain(), Reader: reader, Logger: p.logger,
 	})
 	mux := http.NewServeMux()
 	mux.Handle(ca.NewServer(p.issuer, ca.NewTokenReviewer(p.writer), p.logger).Handler())
 	mux.Handle(watcher.Handler())
+	mux.Handle(watcher.LiveHandler())
 	tlsConfig := identity.BootstrapServerConfig(serving, p.issuer, p.issuer.TrustDomain())
 	server := &grpcServer{address: o.address, handler: mux, tls: tlsConfig, logger: p.logger.WithName("server")}
 	for _, runnable := range []manager.Runnable{watcher, server} {

@@ -141,7 +141,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	}
 	switch o.live.mode {
 	case liveAlone:
-		settings.Source = func(*v1alpha1.Canary) (analysis.Source, error) { return reports, nil }
+		settings.Source = func(canary *v1alpha1.Canary) (analysis.Source, error) { return aloneFor(canary, reports) }
 	case liveBeside:
 		settings.Live = reports
 	}

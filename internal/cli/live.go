@@ -22,7 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/analysis/live"
+	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/mesh/inject"
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
@@ -72,6 +74,14 @@ func (o *liveOptions) feed(config *rest.Config, to manager.Manager, namespace st
 		}
 	}
 	return feed, nil
+}
+
+// aloneFor is the source of a Canary where there is no Prometheus.
+func aloneFor(canary *v1alpha1.Canary, reports analysis.Source) (analysis.Source, error) {
+	if canary.Spec.Gate.Prometheus != nil {
+		return nil, errors.New("spec.gate.prometheus: this installation judges by live reports alone; leave it out")
+	}
+	return reports, nil
 }
 
 // link to the mesh's control plane; nil when nothing is to be read there.

@@ -259,4 +259,10 @@ func TestLiveOptions(t *testing.T) {
 		_, err := options.link(nil, "sluice-system", logr.Discard())
 		require.ErrorContains(t, err, want)
 	}
+
+	source, err := aloneFor(naming(""), &live.Feed{})
+	require.NoError(t, err)
+	require.NotNil(t, source)
+	_, err = aloneFor(naming("http://prometheus:9090"), &live.Feed{})
+	require.ErrorContains(t, err, "spec.gate.prometheus")
 }

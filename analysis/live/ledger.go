@@ -13,8 +13,9 @@ import (
 const (
 	// silentAfter is how long a pod is waited for that does not report: three reports.
 	silentAfter = 3 * time.Second
-	// kept is how long rounds are kept. A gate asks for those since its last look.
-	kept = 10 * time.Minute
+	// kept is how long rounds are kept: a gate asks every few seconds for those since its last look, and
+	// callers are held against a minute of them. A workload of a hundred pods has ten megabytes of them.
+	kept = 3 * time.Minute
 	// forgottenAfter is how long a pod is remembered that reports no more.
 	forgottenAfter = 10 * time.Minute
 	// delay is how late a tally may come and still tell when its session began.

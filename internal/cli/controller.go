@@ -21,8 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/sluice-mesh/sluice/analysis"
-	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/rollout"
@@ -139,12 +137,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		Hooks:         hook.NewRunner(sender, clock.RealClock{}),
 		Notifications: hook.NewRunner(sender, clock.RealClock{}),
 	}
-	switch o.live.mode {
-	case liveAlone:
-		settings.Source = func(canary *v1alpha1.Canary) (analysis.Source, error) { return aloneFor(canary, reports) }
-	case liveBeside:
-		settings.Live = reports
-	}
+	o.live.use(reports, &settings)
 	if err := rollout.Register(made, settings); err != nil {
 		return err
 	}

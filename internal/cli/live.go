@@ -28,6 +28,7 @@ import (
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/mesh/inject"
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
+	"github.com/sluice-mesh/sluice/rollout"
 )
 
 // What is done with what proxies report every second.
@@ -74,6 +75,16 @@ func (o *liveOptions) feed(config *rest.Config, to manager.Manager, namespace st
 		}
 	}
 	return feed, nil
+}
+
+// use the reports as the mode says.
+func (o *liveOptions) use(reports *live.Feed, settings *rollout.Options) {
+	switch o.mode {
+	case liveAlone:
+		settings.Source = func(canary *v1alpha1.Canary) (analysis.Source, error) { return aloneFor(canary, reports) }
+	case liveBeside:
+		settings.Live = reports
+	}
 }
 
 // aloneFor is the source of a Canary where there is no Prometheus.

@@ -73,6 +73,20 @@ func (t *told) tell(splits []mesh.Split, version uint64) {
 	t.splits = fresh
 }
 
+// toldWorkloads are those of whose splits the stream has been told.
+func (s *stream) toldWorkloads() map[string]bool {
+	workloads := map[string]bool{}
+	for _, entry := range s.inboundTold.splits {
+		workloads[entry.split.Workload] = true
+	}
+	for _, told := range s.subscriptions {
+		for _, entry := range told.splits {
+			workloads[entry.split.Workload] = true
+		}
+	}
+	return workloads
+}
+
 func (t *told) of(workload string) (toldSplit, bool) {
 	for _, entry := range t.splits {
 		if entry.split.Workload == workload {

@@ -3,10 +3,12 @@
 package discovery
 
 import (
+	"cmp"
 	"crypto/rand"
 	"maps"
 	"slices"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
 )
 
@@ -48,20 +50,18 @@ func (r *registry) tally(stream *stream, tally *meshpb.Tally) {
 	}
 	taken := &meshpb.PodTally{
 		Namespace: own.namespace, Pod: own.name, ReceivedMilliseconds: r.now().UnixMilli(),
-		Tally: &meshpb.Tally{Session: tally.GetSession(), AgeMilliseconds: tally.GetAgeMilliseconds(), Sequence: tally.GetSequence()},
+		Tally: &meshpb.Tally{
+			Session: tally.GetSession(), AgeMilliseconds: tally.GetAgeMilliseconds(), Sequence: tally.GetSequence(), Called: r.called(stream, tally.GetCalled()),
+		},
 	}
 	if r.index.splits[own.workload] != nil {
 		taken.Workload, taken.PodTemplateHash = own.workload, own.hash
 		if served := tally.GetServed(); served != nil {
 			latencies := served.GetLatencies()
 			taken.Tally.Served = &meshpb.Served{
-				Succeeded: served.GetSucceeded(), Failed: served.GetFailed(), Latencies: latencies[:min(len(latencies), latencyBuckets)],
+				Succeeded: served.GetSucceeded(), Failed: served.GetFailed(),
+				Latencies: slices.Clone(latencies[:min(len(latencies), latencyBuckets)]),
 			}
-		}
-	}
-	for _, called := range tally.GetCalled() {
-		if len(taken.GetTally().GetCalled()) < maxCalls && r.calls(stream, called) {
-			taken.Tally.Called = append(taken.Tally.Called, called)
 		}
 	}
 	if taken.GetWorkload() == "" && len(taken.GetTally().GetCalled()) == 0 {
@@ -72,29 +72,32 @@ func (r *registry) tally(stream *stream, tally *meshpb.Tally) {
 	r.tallies.newest[stream.pod] = reported{r.tallies.serial, taken}
 }
 
-// calls says whether a stream was told how to call a revision. A pod of the workload is: its proxy passes
-// on what no split was applied to.
-func (r *registry) calls(stream *stream, called *meshpb.Called) bool {
-	split := r.index.splits[called.GetWorkload()]
-	if split == nil {
-		return false
+// called are the first of a tally's calls, each revision once, as far as the proxy was told how to call it.
+// A pod of the workload is: its proxy passes on what no split was applied to. All is copied: a message may
+// carry more than this version reads, and would be kept with it.
+func (r *registry) called(stream *stream, all []*meshpb.Called) (known []*meshpb.Called) {
+	if len(all) == 0 {
+		return nil
 	}
-	known := false
-	for _, revision := range split.Revisions {
-		known = known || revision.PodTemplateHash == called.GetPodTemplateHash()
-	}
-	if !known {
-		return false
-	}
-	if _, ok := stream.inboundTold.of(called.GetWorkload()); ok {
-		return true
-	}
-	for _, told := range stream.subscriptions {
-		if _, ok := told.of(called.GetWorkload()); ok {
-			return true
+	told := stream.toldWorkloads()
+	seen := map[revision]bool{}
+	for _, called := range all[:min(len(all), maxCalls)] {
+		to := revision{called.GetWorkload(), called.GetPodTemplateHash()}
+		if seen[to] || !told[to.workload] || !r.index.hasRevision(to) {
+			continue
 		}
+		seen[to] = true
+		known = append(known, &meshpb.Called{
+			Workload: to.workload, PodTemplateHash: to.hash, Answered: called.GetAnswered(), Lost: called.GetLost(),
+		})
 	}
-	return false
+	return known
+}
+
+// hasRevision says whether a revision is one of its workload's split.
+func (i *Index) hasRevision(of revision) bool {
+	split := i.splits[of.workload]
+	return split != nil && slices.ContainsFunc(split.Revisions, func(known mesh.RevisionWeight) bool { return known.PodTemplateHash == of.hash })
 }
 
 // instance of the serials. It never changes.
@@ -108,13 +111,16 @@ func (r *registry) read(workloads []string, after uint64) *meshpb.ReadResponse {
 	for _, workload := range workloads {
 		asked[workload] = true
 	}
-	for _, pod := range slices.Sorted(maps.Keys(r.tallies.newest)) {
-		if known := r.tallies.newest[pod]; known.serial > after && concerns(known.tally, asked) {
+	for _, known := range r.tallies.newest {
+		if known.serial > after && concerns(known.tally, asked) {
 			response.Tallies = append(response.Tallies, known.tally)
 		}
 	}
 	index := r.index
 	r.mu.Unlock()
+	slices.SortFunc(response.Tallies, func(a, b *meshpb.PodTally) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetPod(), b.GetPod()))
+	})
 	for _, workload := range slices.Sorted(maps.Keys(asked)) {
 		split := index.splits[workload]
 		if split == nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -48,8 +49,10 @@ type discovery struct {
 	config  *Config
 	counts  *openCounts
 	tallies *tallier
-	client  *http.Client
-	log     *slog.Logger
+	// asked is whether the control plane wants tallies, by its last response.
+	asked  atomic.Bool
+	client *http.Client
+	log    *slog.Logger
 }
 
 type watchStream = connect.BidiStreamForClientSimple[meshpb.WatchRequest, meshpb.WatchResponse]
@@ -146,6 +149,7 @@ func (d *discovery) receive(stream *watchStream, applied chan uint64, answered *
 			d.log.Info("control plane connected", "address", d.options.ControlPlane)
 		}
 		d.config.apply(response)
+		d.asked.Store(response.GetTallies())
 		select { // Only the newest version matters.
 		case <-applied:
 		default:
@@ -178,7 +182,7 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 	changed := (<-chan struct{})(d.counts.changed)
 	var due, tally <-chan time.Time
 	for {
-		if tally == nil && d.tallies.wanted(d.config.Snapshot(), time.Now()) {
+		if tally == nil && d.tallies.wanted(d.asked.Load(), d.config.Snapshot(), time.Now()) {
 			tally = time.After(tallyInterval)
 		}
 		select {
@@ -219,7 +223,7 @@ func (d *discovery) sendReports(ctx context.Context, stream *watchStream, subscr
 // sendTally tells what was counted, if anybody still wants to know.
 func (d *discovery) sendTally(stream *watchStream) error {
 	snapshot, now := d.config.Snapshot(), time.Now()
-	if !d.tallies.wanted(snapshot, now) {
+	if !d.tallies.wanted(d.asked.Load(), snapshot, now) {
 		return nil
 	}
 	message := &meshpb.WatchRequest_Tally{Tally: d.tallies.tally(snapshot, now)}

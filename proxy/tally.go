@@ -39,10 +39,11 @@ type served struct {
 
 type called struct{ answered, lost uint64 }
 
-// wanted begins or ends the session as a snapshot asks, and says whether there is one.
-func (t *tallier) wanted(snapshot *mesh.Snapshot, now time.Time) bool {
-	switch split := len(splitWorkloads(snapshot)) > 0; {
-	case !split:
+// wanted begins or ends the session, which lasts while the control plane asks for tallies and a workload
+// has a split, and says whether there is one.
+func (t *tallier) wanted(asked bool, snapshot *mesh.Snapshot, now time.Time) bool {
+	switch {
+	case !asked || len(splitWorkloads(snapshot)) == 0:
 		*t = tallier{metrics: t.metrics}
 	case t.session == 0:
 		*t = tallier{metrics: t.metrics, session: 1 + rand.Uint64N(1<<63), began: now, before: t.metrics.counted()}

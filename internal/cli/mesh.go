@@ -38,6 +38,7 @@ type meshOptions struct {
 	proxyPullPolicy string
 	proxyResources  string
 	injectDefault   string
+	liveReports     bool
 }
 
 func newMesh() *cobra.Command {
@@ -59,6 +60,7 @@ func newMesh() *cobra.Command {
 	flags.StringVar(&options.proxyPullPolicy, "proxy-image-pull-policy", string(corev1.PullIfNotPresent), "Always, IfNotPresent or Never")
 	flags.StringVar(&options.proxyResources, "proxy-resources", "", "the sidecar's resources, as in a pod, in JSON")
 	flags.StringVar(&options.injectDefault, "inject-default", v1alpha1.InjectDisabled, "what happens to pods without the label sluice.dev/inject: enabled or disabled")
+	flags.BoolVar(&options.liveReports, "live-reports", false, "ask proxies what they count each second while a workload has a run, for a controller with --live")
 	return command
 }
 
@@ -172,9 +174,9 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	made.GetWebhookServer().Register(inject.WebhookPath, &admission.Webhook{Handler: &inject.Webhook{
 		Reader: made.GetClient(), Config: p.currentInjection,
 	}})
-	reader, err := identity.ForServiceAccount(p.issuer.TrustDomain(), o.namespace, controllerName)
+	reader, err := o.reader(p.issuer.TrustDomain())
 	if err != nil {
-		return nil, fmt.Errorf("name the controller: %w", err)
+		return nil, err
 	}
 	watcher := discovery.NewServer(discovery.Options{
 		Cache: made.GetCache(), Client: p.writer, TrustDomain: p.issuer.TrustDomain(), Reader: reader, Logger: p.logger,
@@ -182,7 +184,9 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	mux := http.NewServeMux()
 	mux.Handle(ca.NewServer(p.issuer, ca.NewTokenReviewer(p.writer), p.logger).Handler())
 	mux.Handle(watcher.Handler())
-	mux.Handle(watcher.LiveHandler())
+	if o.liveReports {
+		mux.Handle(watcher.LiveHandler())
+	}
 	tlsConfig := identity.BootstrapServerConfig(serving, p.issuer, p.issuer.TrustDomain())
 	server := &grpcServer{address: o.address, handler: mux, tls: tlsConfig, logger: p.logger.WithName("server")}
 	for _, runnable := range []manager.Runnable{watcher, server} {
@@ -191,6 +195,18 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 		}
 	}
 	return made, nil
+}
+
+// reader of what proxies count: the controller, or nobody.
+func (o *meshOptions) reader(domain spiffeid.TrustDomain) (spiffeid.ID, error) {
+	if !o.liveReports {
+		return spiffeid.ID{}, nil
+	}
+	reader, err := identity.ForServiceAccount(domain, o.namespace, controllerName)
+	if err != nil {
+		return reader, fmt.Errorf("name the controller: %w", err)
+	}
+	return reader, nil
 }
 
 // currentInjection has the anchors of this moment.

@@ -91,7 +91,7 @@ func TestTalliesOverTheWire(t *testing.T) {
 	stream := w.dial(t.Context(), "client")
 	require.NoError(t, stream.Send(hello("client-1")))
 	everything := []*meshpb.Called{
-		calls("shop/checkout", "aaa", 5, 1), calls("shop/checkout", "bbb", 2, 0), calls("shop/checkout", "zzz", 9, 9), calls("other/victim", "aaa", 0, 99),
+		calls("shop/checkout", "aaa", 5, 1), calls("shop/checkout", "bbb", 2, 0), calls("shop/checkout", "zzz", 9, 9), calls("other/victim", "aaa", 0, 99), calls("shop/checkout", "aaa", 500, 100),
 	}
 	require.NoError(t, stream.Send(tally(7, 1, 1_000_000, everything...)))
 	require.NoError(t, stream.Send(subscribe(checkoutService)))
@@ -149,4 +149,25 @@ func TestTallyOfAPod(t *testing.T) {
 	s.inputs.Pods = nil
 	s.publish()
 	require.Empty(t, s.registry.read([]string{"shop/checkout"}, 0).GetTallies())
+}
+
+// Where nobody may read them, proxies are not asked for tallies, and one that sends some all the same is
+// not listened to.
+func TestTalliesNobodyAskedFor(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		s := newScene(t)
+		index := s.registry.index
+		s.registry = newRegistry(func() time.Time { return s.now }, wanted)
+		s.registry.publish(index)
+		for key, pod := range index.pods {
+			if pod.workload != "shop/checkout" {
+				continue
+			}
+			stream := s.registry.join(key)
+			response := s.registry.next(stream)
+			require.Equal(t, wanted, response.GetTallies())
+			s.registry.tally(stream, tally(3, 1, 42).GetTally())
+		}
+		require.Equal(t, wanted, len(s.registry.read([]string{"shop/checkout"}, 0).GetTallies()) > 0)
+	}
 }

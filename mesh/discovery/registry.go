@@ -60,7 +60,8 @@ type departed struct {
 	reported uint64
 }
 
-func newRegistry(now func() time.Time) *registry {
+// newRegistry makes one that asks proxies for what they count, or not.
+func newRegistry(now func() time.Time, tallies bool) *registry {
 	return &registry{
 		now:          now,
 		changed:      make(chan struct{}, 1),
@@ -69,7 +70,7 @@ func newRegistry(now func() time.Time) *registry {
 		streams:      map[string]*stream{},
 		departed:     map[string]departed{},
 		unsplit:      map[string]map[string]int64{},
-		tallies:      newTallies(),
+		tallies:      newTallies(tallies),
 	}
 }
 
@@ -252,7 +253,7 @@ func (r *registry) unsplitRequests(workload string) int64 {
 func (r *registry) next(stream *stream) *meshpb.WatchResponse {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	response := &meshpb.WatchResponse{Version: stream.version + 1}
+	response := &meshpb.WatchResponse{Version: stream.version + 1, Tallies: r.tallies.wanted}
 	for _, address := range slices.Sorted(maps.Keys(stream.subscriptions)) {
 		known, entry := stream.subscriptions[address], r.destinations[address]
 		if entry == nil || known.destination == entry.destination {

@@ -38,7 +38,7 @@ func newScene(t *testing.T) *scene {
 	s := &scene{t: t, inputs: readInputs(t, text), now: time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)}
 	s.addPod("client-1", "10.244.2.1")
 	s.addPod("client-2", "10.244.2.2")
-	s.registry = newRegistry(func() time.Time { return s.now })
+	s.registry = newRegistry(func() time.Time { return s.now }, true)
 	s.publish()
 	return s
 }

@@ -18,7 +18,7 @@ import (
 func BenchmarkPublish(b *testing.B) {
 	const services, podsEach, subscriptions = 300, 12, 10
 	inputs := largeInputs(services, podsEach)
-	registry := newRegistry(time.Now)
+	registry := newRegistry(time.Now, true)
 	registry.publish(Build(testDomain, inputs))
 	streams := make([]*stream, 0, len(inputs.Pods))
 	for at, object := range inputs.Pods {

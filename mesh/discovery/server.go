@@ -41,7 +41,8 @@ type Options struct {
 	// Client writes the status of TrafficSplits.
 	Client      client.Client
 	TrustDomain spiffeid.TrustDomain
-	// Reader is who may read what proxies count; the zero ID is nobody.
+	// Reader is who may read what proxies count each second. The zero ID is nobody: proxies are then not
+	// asked for it.
 	Reader spiffeid.ID
 	Logger logr.Logger
 	// Settle is how long after its start the server writes no status: proxies that were connected
@@ -72,7 +73,7 @@ func NewServer(options Options) *Server {
 	options.Logger = options.Logger.WithName("discovery")
 	return &Server{
 		options:      options,
-		registry:     newRegistry(options.Now),
+		registry:     newRegistry(options.Now, !options.Reader.IsZero()),
 		stopped:      make(chan struct{}),
 		helloTimeout: helloTimeout,
 		podTimeout:   podTimeout,

@@ -21,6 +21,8 @@ const (
 
 // tallies are the newest of each pod. Counts only rise, so that nothing is lost with an older one.
 type tallies struct {
+	// wanted says whether anybody may read them: else proxies are not asked, and what they say is not kept.
+	wanted bool
 	// instance tells serials of this process from those of another.
 	instance string
 	serial   uint64
@@ -32,7 +34,9 @@ type reported struct {
 	tally  *meshpb.PodTally
 }
 
-func newTallies() tallies { return tallies{instance: rand.Text(), newest: map[string]reported{}} }
+func newTallies(wanted bool) tallies {
+	return tallies{wanted: wanted, instance: rand.Text(), newest: map[string]reported{}}
+}
 
 // keep those of pods that are still there.
 func (t *tallies) keep(index *Index) {
@@ -45,7 +49,7 @@ func (r *registry) tally(stream *stream, tally *meshpb.Tally) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	own := r.index.pods[stream.pod]
-	if r.streams[stream.pod] != stream || own == nil || tally.GetSession() == 0 {
+	if !r.tallies.wanted || r.streams[stream.pod] != stream || own == nil || tally.GetSession() == 0 {
 		return
 	}
 	taken := &meshpb.PodTally{

@@ -938,7 +938,7 @@ func (x *OpenCount) GetConnections() uint64 {
 }
 
 // Tally is what this proxy has counted since its session began, sent once a second while a workload
-// that it serves or calls has a split. A session begins with the first such split and ends with the
+// that it serves or calls has a split and the control plane asks for tallies. A session begins with the first such split and ends with the
 // last, or with the process; a stream that breaks does not end it.
 type Tally struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1163,7 +1163,9 @@ type WatchResponse struct {
 	Version      uint64         `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	Destinations []*Destination `protobuf:"bytes,2,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	// Absent when it has not changed since the last response.
-	Inbound       *Inbound `protobuf:"bytes,3,opt,name=inbound,proto3" json:"inbound,omitempty"`
+	Inbound *Inbound `protobuf:"bytes,3,opt,name=inbound,proto3" json:"inbound,omitempty"`
+	// Somebody wants to know what proxies count: send tallies. In every response.
+	Tallies       bool `protobuf:"varint,4,opt,name=tallies,proto3" json:"tallies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1217,6 +1219,13 @@ func (x *WatchResponse) GetInbound() *Inbound {
 		return x.Inbound
 	}
 	return nil
+}
+
+func (x *WatchResponse) GetTallies() bool {
+	if x != nil {
+		return x.Tallies
+	}
+	return false
 }
 
 type Destination struct {
@@ -2108,11 +2117,12 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x1a\n" +
 	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x12\n" +
-	"\x04lost\x18\x04 \x01(\x04R\x04lost\"\xa9\x01\n" +
+	"\x04lost\x18\x04 \x01(\x04R\x04lost\"\xc3\x01\n" +
 	"\rWatchResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
-	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\"\xc0\x03\n" +
+	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\x12\x18\n" +
+	"\atallies\x18\x04 \x01(\bR\atallies\"\xc0\x03\n" +
 	"\vDestination\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\bR\aunknown\x12+\n" +

@@ -193,7 +193,7 @@ func (d *Discovery) next(ctx context.Context, pod string) *meshpb.WatchResponse 
 
 // pending is what a pod has not been told since a generation.
 func (d *Discovery) pending(pod string, since uint64) *meshpb.WatchResponse {
-	response := &meshpb.WatchResponse{}
+	response := &meshpb.WatchResponse{Tallies: true}
 	if inbound, ok := d.inbounds[pod]; ok && inbound.generation > since {
 		response.Inbound = meshpb.FromInbound(&inbound.value)
 	}

@@ -21,7 +21,7 @@ const (
 	LatencyLimit = 450 * time.Millisecond
 
 	// patience is how long a Source may take to see what happened.
-	patience = 20 * time.Second
+	patience = 2 * time.Minute
 	interval = 100 * time.Millisecond
 )
 
@@ -86,7 +86,7 @@ func (b Bench) begin(t *testing.T) time.Time {
 	b.Workload.Start(Stable1, Canary1, Caller)
 	require.Eventually(t, func() bool {
 		rounds, err := b.Source.Rounds(t.Context(), b.query(before))
-		return assert.NoError(t, err) && len(rounds) > 0
+		return err == nil && len(rounds) > 0 // A source that is away is asked again.
 	}, patience, interval)
 	b.Workload.Serve(Stable1, analysis.Counts{Requests: 1000, Errors: 100, Slow: 10})
 	b.eventually(t, before, analysis.Counts{}, analysis.Counts{Requests: 1000, Errors: 100, Slow: 10})
@@ -97,7 +97,7 @@ func (b Bench) begin(t *testing.T) time.Time {
 func (b Bench) lastEnd(t *testing.T, since time.Time) time.Time {
 	t.Helper()
 	rounds, err := b.Source.Rounds(t.Context(), b.query(since))
-	if !assert.NoError(t, err) || len(rounds) == 0 {
+	if err != nil || len(rounds) == 0 {
 		return time.Time{}
 	}
 	if last := len(rounds) - 1; rounds[last].Open {

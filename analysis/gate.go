@@ -209,6 +209,9 @@ func (g *Gate) count(round Round, inStep bool) {
 	}
 	state.End = round.End
 	state.Rounds++
+	if state.Idle += length; round.Canary.Requests > 0 {
+		state.Idle = 0
+	}
 	if due := int((step.Elapsed-longStep)/restartEvery) + 1; step.Elapsed >= longStep && step.Restarts < due {
 		step.Restarts = due
 		state.start(false)
@@ -237,7 +240,7 @@ func (g *Gate) weigh(measure *measure, m *MeasureState, seen *sighting) {
 	}
 	worse := logSum(terms) - math.Log(float64(len(terms)))
 	broken := starts.mixture(m.OverBets, g.scratch)
-	growth := g.growth(seen.length)
+	growth := g.growth(g.state.Idle + seen.length)
 	m.Over.grow(broken, growth)
 	if measure.custom { // one family: worse where it is compared, broken where it is not
 		worse = logMean(worse, broken)
@@ -299,7 +302,7 @@ func (g *Gate) over(i int) float64 {
 	_, warm := g.trials(measure, 0, &seen)
 	bets := clone2(m.OverBets)
 	betOver(bets, measure.budget, warm, m.Boundaries[0].Dispersion.factor())
-	m.Over.grow(g.state.Starts.mixture(bets, g.scratch), g.growth(g.ahead.End.Sub(g.state.End)))
+	m.Over.grow(g.state.Starts.mixture(bets, g.scratch), g.growth(g.state.Idle+g.ahead.End.Sub(g.state.End)))
 	return m.Over.Capped
 }
 
@@ -309,7 +312,8 @@ func (e *LogEvidence) grow(full, most float64) {
 }
 
 // growth is the most that log evidence may grow in a round of the given length, or of the usual length
-// if that is longer: the first round of a run ends when it happens to.
+// if that is longer: the first round of a run ends when it happens to. Rounds in which the canary had no
+// requests lengthen the next: else rounds of a second would make a service that has few wait for many.
 func (g *Gate) growth(length time.Duration) float64 {
 	part := 0.5
 	if len(g.state.Lengths) > 0 {

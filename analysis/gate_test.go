@@ -584,3 +584,28 @@ func BenchmarkAdd(b *testing.B) {
 		}
 	}
 }
+
+// Rounds of a second do not make a canary with few requests wait for more failures than rounds of a scrape do.
+func TestQuietCanaryInShortRounds(t *testing.T) {
+	failures := func(length time.Duration) (failures int) {
+		gate, err := Begin(Defaults(), start)
+		require.NoError(t, err)
+		gate.Enter(Step{StartedAt: start, Hold: time.Minute, Weight: 5, NextWeight: 10})
+		every := 15 * time.Second
+		for at := length; at < time.Hour; at += length {
+			round := Round{End: start.Add(at), Stable: Counts{Requests: uint64(20 * length / time.Second)}}
+			if at%every == 0 {
+				round.Canary = Counts{Requests: 1, Errors: 1}
+				failures++
+			}
+			gate.Add(round)
+			if gate.Judge(round.End).Verdict == VerdictFail {
+				return failures
+			}
+		}
+		return failures
+	}
+	scraped, reported := failures(15*time.Second), failures(time.Second)
+	require.Less(t, scraped, 8)
+	require.InDelta(t, scraped, reported, 1)
+}

@@ -22,8 +22,10 @@ type State struct {
 	Rounds int `json:"rounds"`
 	// Lengths of the last rounds, oldest first.
 	Lengths []time.Duration `json:"lengths,omitempty"`
-	Canary  Counts          `json:"canary"`
-	Stable  Counts          `json:"stable"`
+	// Idle is the time since the last round in which the canary had requests.
+	Idle   time.Duration `json:"idle,omitempty"`
+	Canary Counts        `json:"canary"`
+	Stable Counts        `json:"stable"`
 	// CanaryCustom and StableCustom are the totals of Config.Custom.
 	CanaryCustom []Pair `json:"canaryCustom,omitempty"`
 	StableCustom []Pair `json:"stableCustom,omitempty"`

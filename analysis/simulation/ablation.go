@@ -47,8 +47,7 @@ func Ablations() []Ablation {
 	}
 }
 
-// Columns are the rules of the two tables: other tools', then the gate at three vantages. The live
-// one reads once a second, with the shortest evidence span that still needs two looks.
+// Columns are the rules of the two tables but for Live: other tools', then the gate at two vantages.
 func Columns() []Rule {
 	plan := usualPlan()
 	return []Rule{
@@ -56,12 +55,4 @@ func Columns() []Rule {
 		Gate(GateServer, plan, GateOptions{Vantage: Vantage{Scrape: 15}, Interval: 5}),
 		Gate(GateCaller, plan, GateOptions{Vantage: Vantage{Scrape: 15, Callers: 3}, Interval: 5}),
 	}
-}
-
-// Live reads the callers' counters every second and may decide after two looks.
-func Live() Rule {
-	return Gate(GateLive, usualPlan(), GateOptions{
-		Vantage: Vantage{Scrape: 1, Callers: 3}, Interval: 1,
-		Change: func(c *analysis.Config) { c.EvidenceSpan = seconds(2) },
-	})
 }

@@ -48,6 +48,8 @@ type GateOptions struct {
 	Change func(*analysis.Config)
 	// LateBirth loses the first sample of each series; NoPods hides how stable's pods differ.
 	LateBirth, NoPods bool
+	// Fresh knows nothing from before the run, neither how stable's pods differ nor its latencies.
+	Fresh bool
 }
 
 // Gate is the gate that ships, over rounds that are read as in production.
@@ -63,16 +65,21 @@ func runGate(s Scenario, seed uint64, plan Plan, options GateOptions) Outcome {
 	w := newWorld(s, options.Vantage, seed, gateEdges(s, plan.Histogram, limit), limit)
 	v := newView(w, limit)
 	v.lateBirth = options.LateBirth
+	reader := &reader{view: v, noPods: options.NoPods}
+	if options.Fresh {
+		v.picked, reader.last = [2]time.Duration{}, epoch()
+		w.reported = true
+	}
 	w.advance(0)
 	run, err := plan.Begin(epoch())
 	if err != nil {
 		panic(err) // Validate was not asked
 	}
 	w.shift(run.Weight())
-	reader := &reader{view: v, run: run, noPods: options.NoPods}
+	reader.run = run
 	for horizon := plan.horizon(); w.now < horizon; {
 		w.advance(w.now + options.Interval)
-		if w.down(w.now) {
+		if w.down(w.now) && !w.reported {
 			continue // the source answers with an error: hold
 		}
 		reader.read()

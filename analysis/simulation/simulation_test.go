@@ -72,7 +72,7 @@ func TestPeers(t *testing.T) {
 // A seed gives the same run again, whatever else is played.
 func TestRunsRepeat(t *testing.T) {
 	for _, s := range []Scenario{GoodCanaries()[9], GoodCanaries()[13], Regressions()[5]} {
-		for _, rule := range append(Columns(), Live()) {
+		for _, rule := range append(Columns(), Live()...) {
 			require.Equal(t, rule.Run(s, 7), rule.Run(s, 7), "%s: %s", rule.Name, s.Name)
 		}
 	}

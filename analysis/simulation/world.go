@@ -80,6 +80,8 @@ type world struct {
 	next     []float64 // scrape by scraper
 	now      float64
 	weight   float64 // of the canary, 0 to 1
+	// reported: samples come from the pods themselves, also while Prometheus is away.
+	reported bool
 	// keep all samples, for rules that look back.
 	keep bool
 	// drift of the logs of errors and latencies, and when it moves next.
@@ -191,7 +193,7 @@ func (w *world) pass() {
 			continue
 		}
 		w.next[scraper] += w.vantage.Scrape
-		if !w.down(w.now) {
+		if w.reported || !w.down(w.now) {
 			w.scrape(scraper)
 		}
 	}

@@ -103,6 +103,9 @@ func (o *backtestOptions) run(ctx context.Context, in io.Reader, out io.Writer) 
 	if err := o.target(tried); err != nil {
 		return err
 	}
+	if err := o.server(tried); err != nil {
+		return err
+	}
 	source, err := o.prometheus.open(ctx, o.timeout, backtestBytes)
 	if err != nil {
 		return fmt.Errorf("flags --prometheus-*: %w", err)
@@ -170,6 +173,20 @@ func (o *backtestOptions) target(tried *tryout) error {
 	case o.namespace == "":
 		return errors.New("--namespace: write the namespace of the workload; the Canary names none")
 	}
+	return nil
+}
+
+// server is where the Canary's metrics are, unless a flag says where they are found from here. A file
+// chooses no server for the credentials of who runs this: those are sent where a flag says.
+func (o *backtestOptions) server(tried *tryout) error {
+	given := &o.prometheus
+	if tried.prometheus == "" || o.changed("prometheus-address") {
+		return nil
+	}
+	if given.credentials != "" || len(given.headers) > 0 || given.tokenURL != "" {
+		return fmt.Errorf("--prometheus-address: the Canary names %s; write the address to which credentials and headers are to be sent", tried.prometheus)
+	}
+	given.address = tried.prometheus
 	return nil
 }
 

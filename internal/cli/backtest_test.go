@@ -6,10 +6,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -202,6 +206,52 @@ func TestBacktestRefuses(t *testing.T) {
 			require.Equal(t, exitError, code)
 			require.Empty(t, out)
 			require.Contains(t, complaint, test.want)
+		})
+	}
+}
+
+// TestBacktestServer: the metrics are read where the Canary says, unless a flag says where; what is sent with
+// requests goes nowhere on the word of a file.
+func TestBacktestServer(t *testing.T) {
+	for name, test := range map[string]struct {
+		arguments   []string
+		named, flag bool
+		want        string
+	}{
+		"the Canary's":            {nil, true, false, "prometheus unavailable"},
+		"the flag's":              {[]string{"--prometheus-address=FLAG"}, false, true, "prometheus unavailable"},
+		"headers":                 {[]string{"--prometheus-header=X-Scope-OrgID=shop"}, false, false, "write the address to which credentials and headers are to be sent"},
+		"credentials":             {[]string{"--prometheus-credentials=testdata"}, false, false, "--prometheus-address: the Canary names http://127.0.0.1:"},
+		"headers and the address": {[]string{"--prometheus-header=X-Scope-OrgID=shop", "--prometheus-address=FLAG"}, false, true, "prometheus unavailable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked [2]atomic.Bool
+			var addresses [2]string
+			for i := range asked {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					asked[i].Store(true)
+					w.WriteHeader(http.StatusServiceUnavailable)
+				}))
+				defer server.Close()
+				addresses[i] = server.URL
+			}
+			file := filepath.Join(t.TempDir(), "canary.yaml")
+			manifest := fmt.Sprintf(`apiVersion: sluice.dev/v1alpha1
+kind: Canary
+metadata: {name: checkout, namespace: shop}
+spec:
+  targetRef: {name: checkout}
+  gate: {prometheus: {address: %q}}
+`, addresses[0])
+			require.NoError(t, os.WriteFile(file, []byte(manifest), 0o600))
+			arguments := []string{"backtest", "--filename=" + file}
+			for _, argument := range test.arguments {
+				arguments = append(arguments, strings.ReplaceAll(argument, "FLAG", addresses[1]))
+			}
+			code, _, complaint := run(t, arguments...)
+			require.Equal(t, exitError, code)
+			require.Contains(t, complaint, test.want)
+			require.Equal(t, [2]bool{test.named, test.flag}, [2]bool{asked[0].Load(), asked[1].Load()})
 		})
 	}
 }

@@ -57,6 +57,8 @@ func (o *planOptions) bind(command *cobra.Command) {
 type tryout struct {
 	plan                simulation.Plan
 	namespace, workload string
+	// prometheus is the server that the Canary names, if it does.
+	prometheus string
 	// notes say what of a Canary the plan leaves out.
 	notes []string
 }
@@ -78,6 +80,9 @@ func (o *planOptions) read(in io.Reader) (*tryout, error) {
 			return nil, fmt.Errorf("--filename %s: Canary %s: %w", o.file, canary.Name, err)
 		}
 		tried.namespace, tried.workload = canary.Namespace, canary.Spec.TargetRef.Name
+		if named := canary.Spec.Gate.Prometheus; named != nil {
+			tried.prometheus = named.Address
+		}
 	} else if o.name != "" {
 		return nil, errors.New("--canary: give the file that holds it with --filename")
 	}

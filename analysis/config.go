@@ -28,6 +28,9 @@ const (
 	stepEvidence = 3
 	// lowEvidenceRequests of the canary in a step are the least for leaving it without full evidence.
 	lowEvidenceRequests = 20
+	// lateShare of decisive evidence may come after the rounds that it was seen in. Rounds of a second keep
+	// two thirds of EvidenceSpan without it, which is what a hiccup of a single pod may last.
+	lateShare = 0.2
 	// silentScrapes without a round are a loss of data, and so is silence for silenceFloor where
 	// scrapes are quicker than an evaluation.
 	silentScrapes = 3

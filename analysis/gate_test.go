@@ -609,3 +609,28 @@ func TestQuietCanaryInShortRounds(t *testing.T) {
 	require.Less(t, scraped, 8)
 	require.InDelta(t, scraped, reported, 1)
 }
+
+// What comes late is never more than was seen, and never more in a round than a round may grow: the bound on
+// false rollbacks and the evidence span hold.
+func TestLateEvidence(t *testing.T) {
+	gate, err := Begin(Defaults(), start)
+	require.NoError(t, err)
+	random := rand.New(rand.NewPCG(9, 9))
+	for _, length := range []time.Duration{time.Second, 5 * time.Second, 15 * time.Second} {
+		for range 100 {
+			most := gate.growth(length)
+			evidence, full, late := LogEvidence{}, 0.0, 0.0
+			for range 200 {
+				full += 8*random.Float64()*math.Round(random.Float64()) - 2
+				before := evidence.Capped
+				evidence.grow(full, most)
+				require.LessOrEqual(t, evidence.Capped-before, most.now+1e-12)
+				require.LessOrEqual(t, evidence.Capped+evidence.Late, full+1e-9)
+				require.InDelta(t, full, evidence.Full, 0)
+				late = max(late, evidence.Late)
+			}
+			require.LessOrEqual(t, late, lateShare*gate.config.decisive())
+			require.Equal(t, length < 7500*time.Millisecond, late > 0, "rounds of half a span have nothing to make up for")
+		}
+	}
+}

@@ -103,7 +103,9 @@ type BoundaryState struct {
 type LogEvidence struct {
 	// Capped grew by no more per round than is allowed; Full is what it would be without.
 	Capped float64 `json:"capped"`
-	Full   float64 `json:"full"`
+	// Late is what was over the cap and may still come.
+	Late float64 `json:"late,omitempty"`
+	Full float64 `json:"full"`
 }
 
 // Clearing has what it takes to rule out any excess of the canary: bets as functions of it.

@@ -20,6 +20,30 @@ func behind(bar Bar) bool {
 	return bar.Scenario == "stable 1 % 50 req/s" && bar.Metric == MetricMedian
 }
 
+// TestLiveBars: what is live rolls no more good canaries back for a hiccup than scrapes do, finds small faults no
+// later, and serves a fraction of the bad requests of a disaster.
+func TestLiveBars(t *testing.T) {
+	rows := map[string]Scenario{}
+	for _, s := range append(GoodCanaries(), Regressions()...) {
+		rows[s.Name] = s
+	}
+	blip, small, broken := rows["canary pod blip 10 s 50 req/s"], rows["stable 0.1 % 50 req/s, +5pp"], rows["stable 0.1 % 500 req/s, +50pp"]
+	worse := blip.with(func(s *Scenario) { s.Name, s.Requests = "the same at 500 req/s", 500 })
+	cells, err := Play(t.Context(), []Scenario{blip, worse, small, broken}, Live(), Runs{Count: 10})
+	require.NoError(t, err)
+	for _, cell := range cells {
+		require.Zero(t, cell.Wrong.Value, "%s, %s", cell.Scenario.Name, cell.Rule)
+		switch cell.Scenario.Name {
+		case small.Name:
+			require.LessOrEqual(t, cell.Median.Value, 90.0, cell.Rule)
+			require.LessOrEqual(t, cell.Bad.Value, 15.0, cell.Rule)
+		case broken.Name:
+			require.LessOrEqual(t, cell.P95.Value, 5.0, cell.Rule)
+			require.LessOrEqual(t, cell.Bad.Value, 40.0, cell.Rule)
+		}
+	}
+}
+
 // TestBars is the short form of make bench-verdict: the scenarios that are cheap to play, in few runs.
 // A bar that is out of even the confidence interval's reach fails.
 func TestBars(t *testing.T) {

@@ -14,6 +14,9 @@ const (
 // caller is a proxy that sends requests to the workload.
 type caller struct {
 	session session
+	// old: the session began before the account, so that what it has counted of a revision which it has
+	// not named before may be of a run that is over.
+	old     bool
 	at      time.Time
 	counted map[string]calls // by hash
 }
@@ -26,9 +29,9 @@ type callKey struct{ caller, hash string }
 // call takes what a proxy says of its requests to the workload.
 func (a *account) call(workload string, tally *Tally) {
 	known := a.callers[tally.Reporter]
-	old := false
-	if known == nil {
-		known, old = &caller{}, !a.fromStart(tally)
+	first := known == nil
+	if first {
+		known = &caller{}
 		a.callers[tally.Reporter] = known
 	}
 	news, anew := known.session.follow(tally)
@@ -36,20 +39,19 @@ func (a *account) call(workload string, tally *Tally) {
 		return
 	}
 	if anew {
-		known.counted = nil
+		known.old, known.counted = first && !a.fromStart(tally), map[string]calls{}
 	}
 	known.at = later(tally.At, a.open.began)
-	counted := make(map[string]calls, len(known.counted))
 	for _, to := range tally.Called {
 		if to.Workload != workload || to.Hash == "" {
 			continue
 		}
-		counted[to.Hash] = calls{to.Answered, to.Lost}
-		if before := known.counted[to.Hash]; !old {
+		before, named := known.counted[to.Hash]
+		known.counted[to.Hash] = calls{to.Answered, to.Lost}
+		if named || !known.old {
 			a.open.call(callKey{tally.Reporter, to.Hash}, calls{grown(before.answered, to.Answered), grown(before.lost, to.Lost)})
 		}
 	}
-	known.counted = counted
 }
 
 func (r *round) call(key callKey, growth calls) {

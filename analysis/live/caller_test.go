@@ -162,6 +162,38 @@ func TestCallerInTroubleIsSetAside(t *testing.T) {
 	}
 }
 
+// A caller whose session is older than the account, because it calls another workload in a run, says of a
+// revision only what came since it named it first: a revision that is tried again had requests before.
+func TestLossesOfAnEarlierRunDoNotCount(t *testing.T) {
+	began := start()
+	for name, first := range map[string][]string{"named late": {stableHash}, "named, and not for a while": {stableHash, canaryHash}} {
+		ledger := live.NewLedger()
+		stable, canary, caller := newProxy("s1", stableHash, began.Add(-time.Hour)), newProxy("c1", canaryHash, began), newProxy("x", "", began.Add(-time.Hour))
+		caller.call(stableHash, 1000, 0)
+		caller.call(canaryHash, 900, 100)
+		known := caller.called
+		for second := range 20 {
+			at := began.Add(time.Duration(second) * time.Second)
+			caller.called = known
+			if second < 5 {
+				caller.called = map[string]live.Called{}
+				for _, hash := range first[:max(1, len(first)-second)] {
+					caller.called[hash] = known[hash]
+				}
+			}
+			stable.serve(90, 0, 0)
+			canary.serve(10, 0, 0)
+			for _, p := range []*proxy{stable, canary, caller} {
+				ledger.Add(p.tally(at))
+			}
+			ledger.Share(workload, map[string]float64{canaryHash: 0.1, stableHash: 0.9})
+		}
+		sum := total(t, ledger, since(began))
+		require.NotZero(t, sum.Canary.Requests, name)
+		require.Zero(t, sum.Canary.Errors, name)
+	}
+}
+
 // A proxy that names itself in others' workloads, or nobody's, begins no account and moves none.
 func TestOthersBeginNoAccount(t *testing.T) {
 	ledger := live.NewLedger()

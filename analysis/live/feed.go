@@ -30,7 +30,8 @@ const (
 // Reading is what came since the one before.
 type Reading struct {
 	Tallies []Tally
-	// Carriers are the proxies that carry each workload's requests, "namespace/name" of their pods.
+	// Carriers are the proxies that carry each workload's requests, "namespace/name" of their pods. A
+	// workload that is not among the keys is in no run.
 	Carriers map[string][]string
 	// Shares are the parts of each workload's requests that its revisions are meant to get, by hash.
 	Shares map[string]map[string]float64
@@ -119,7 +120,7 @@ func (f *Feed) take(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	reading, err := f.read(ctx, slices.Sorted(maps.Keys(wanted)))
-	for _, name := range f.learn(reading, err) {
+	for _, name := range f.learn(wanted, reading, err) {
 		if of, ok := wanted[name]; ok {
 			f.wake(of.namespace, of.name)
 		}
@@ -130,7 +131,12 @@ func (f *Feed) wanted() map[string]workloadName {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	now := f.clock.Now()
-	maps.DeleteFunc(f.asked, func(_ workloadName, at time.Time) bool { return now.Sub(at) > unaskedAfter })
+	for name, at := range f.asked {
+		if now.Sub(at) > unaskedAfter {
+			delete(f.asked, name)
+			f.ledger.End(name.String())
+		}
+	}
 	f.ledger.Forget(now)
 	wanted := map[string]workloadName{}
 	for name := range f.asked {
@@ -140,13 +146,18 @@ func (f *Feed) wanted() map[string]workloadName {
 }
 
 // learn what was read and return the workloads of which a round has ended.
-func (f *Feed) learn(reading Reading, err error) (news []string) {
+func (f *Feed) learn(wanted map[string]workloadName, reading Reading, err error) (news []string) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.failed = err; err != nil {
 		return nil
 	}
 	f.answered, f.carriers = f.clock.Now(), reading.Carriers
+	for workload := range wanted {
+		if _, runs := reading.Carriers[workload]; !runs {
+			f.ledger.End(workload)
+		}
+	}
 	for _, tally := range reading.Tallies {
 		if f.ledger.Add(tally) && !slices.Contains(news, tally.Workload) {
 			news = append(news, tally.Workload)

@@ -17,6 +17,8 @@ import (
 	"github.com/sluice-mesh/sluice/analysis/live"
 )
 
+const unaskedAfter = time.Minute
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // desk is where a feed reads, and the hand of its clock.
@@ -118,8 +120,48 @@ func TestFeed(t *testing.T) {
 	d.tick(time.Second, live.Reading{}, nil)
 	_, err = d.rounds()
 	require.NoError(t, err)
-	d.tick(2*time.Minute, live.Reading{}, nil)
+	d.tick(2*unaskedAfter, live.Reading{}, nil)
 	require.Empty(t, d.asked, "nobody asked for two minutes")
+}
+
+// What pods count between two runs is of neither, whether the mesh says that a run is over or nobody asks
+// any more.
+func TestBetweenRuns(t *testing.T) {
+	for name, between := range map[string]func(d *desk){
+		"no split": func(d *desk) { d.tick(time.Second, live.Reading{}, nil) },
+		"unasked":  func(d *desk) { d.tick(2*unaskedAfter, live.Reading{Carriers: map[string][]string{workload: nil}}, nil) },
+	} {
+		d := newDesk(t)
+		_, err := d.rounds()
+		require.NoError(t, err)
+		stable, canary := newProxy("s1", stableHash, start()), newProxy("c1", canaryHash, start())
+		second := func() {
+			at := d.now.Add(time.Second)
+			tallies := []live.Tally{stable.tally(at), canary.tally(at)}
+			d.tick(time.Second, live.Reading{Tallies: tallies, Carriers: map[string][]string{workload: nil}}, nil)
+		}
+		stable.serve(10, 0, 0)
+		second()
+		stable.serve(10, 0, 0)
+		second()
+		between(d)
+		query := since(start())
+		query.Since = d.now
+		stable.serve(0, 1000, 0)
+		_, err = d.rounds()
+		require.NoError(t, err)
+		for range 3 {
+			second()
+			stable.serve(5, 0, 0)
+		}
+		query.Now = d.now
+		rounds, err := d.feed.Rounds(t.Context(), query)
+		require.NoError(t, err)
+		require.NotEmpty(t, rounds, name)
+		for _, round := range rounds {
+			require.Zero(t, round.Stable.Errors, name)
+		}
+	}
 }
 
 // The suite of all sources, on tallies as proxies make them of the same counters.
@@ -139,6 +181,7 @@ func TestFeedConformance(t *testing.T) {
 				sequences[name]++
 				reading.Tallies = append(reading.Tallies, tallied(name, counters, sequences[name], workload))
 			}
+			reading.Carriers = map[string][]string{analysistest.Namespace + "/" + analysistest.Name: nil}
 			reading.Shares = map[string]map[string]float64{
 				analysistest.Namespace + "/" + analysistest.Name: {analysistest.CanaryHash: 0.5, analysistest.StableHash: 0.5},
 			}

@@ -140,6 +140,10 @@ func (l *Ledger) Share(workload string, shares map[string]float64) {
 	}
 }
 
+// End forgets a workload whose run is over. What its pods and callers count until the next belongs to
+// neither run.
+func (l *Ledger) End(workload string) { delete(l.accounts, workload) }
+
 // Forget what nobody has reported for a while.
 func (l *Ledger) Forget(now time.Time) {
 	for workload, account := range l.accounts {

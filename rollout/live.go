@@ -51,13 +51,12 @@ func (w *watchman) look(ctx context.Context, s *scene, run *v1alpha1.CanaryRun, 
 		CanaryHash: run.Spec.Candidate.PodTemplateHash, StableHash: run.Spec.Stable.PodTemplateHash,
 		Since: since, Now: now, LatencyLimit: config.Objectives.LatencyLimit,
 	})
-	rounds, err := w.source.Rounds(ctx, query)
-	if err != nil {
-		return nil
-	}
 	enter(gate, stepsOf(s.canary, run, gate.Entered()))
-	for _, round := range rounds {
-		gate.Add(round)
+	// Reports that break off say no more, and take nothing back: a canary that they have failed has failed.
+	if rounds, err := w.source.Rounds(ctx, query); err == nil {
+		for _, round := range rounds {
+			gate.Add(round)
+		}
 	}
 	judgement := gate.Judge(now)
 	if judgement.Verdict != analysis.VerdictFail || judgement.Cause != analysis.CauseWorse && judgement.Cause != analysis.CauseObjective {

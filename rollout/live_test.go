@@ -96,6 +96,26 @@ func TestLiveReportsFailACanary(t *testing.T) {
 	}
 }
 
+// A decision is made again before it is carried out. What was reported until then stays said when the
+// reports break off between the two.
+func TestLiveReportsThatBreakOffStaySaid(t *testing.T) {
+	for seed := range uint64(5) {
+		j := newJourney(seed)
+		j.move(0, rand.New(rand.NewPCG(seed, 1)))
+		reported := newReports(j.began, 0.5, seed)
+		g := guarded(j, reported, nil)
+		at := time.Second
+		for ; j.glance(t, g, at).Judgement.Verdict != analysis.VerdictFail; at += time.Second {
+			require.Less(t, at, time.Minute)
+		}
+		reported.err = errors.New("the mesh is away")
+		for range 3 {
+			at += 30 * time.Second
+			require.Equal(t, analysis.VerdictFail, j.glance(t, g, at).Judgement.Verdict, "seed %d", seed)
+		}
+	}
+}
+
 // What is reported live lets no canary go on, and its absence holds none.
 func TestLiveReportsOnlyFail(t *testing.T) {
 	for seed := range uint64(5) {

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -142,12 +143,8 @@ func (l *liveLink) Start(ctx context.Context) error {
 	if anchors == nil {
 		return nil
 	}
-	parsed, err := identity.ParseAnchors(anchors)
-	if err != nil {
-		return fmt.Errorf("read the mesh's trust anchors: %w", err)
-	}
 	certified, err := identity.NewClient(identity.ClientOptions{
-		ID: l.own, ControlPlane: l.address, ControlPlaneID: l.controlPlane, Anchors: parsed, TokenFile: l.tokenFile,
+		ID: l.own, ControlPlane: l.address, ControlPlaneID: l.controlPlane, Anchors: anchors, TokenFile: l.tokenFile,
 	})
 	if err != nil {
 		return fmt.Errorf("make the controller's identity in the mesh: %w", err)
@@ -173,19 +170,17 @@ func (l *liveLink) Start(ctx context.Context) error {
 }
 
 // awaitAnchors are those that the API server trusts the mesh's injector by; nil when the context has ended.
-func (l *liveLink) awaitAnchors(ctx context.Context) []byte {
-	said := false
+// Whatever is wrong with them is waited out: the controller has more to do than to read reports.
+func (l *liveLink) awaitAnchors(ctx context.Context) []*x509.Certificate {
+	said := ""
 	for {
-		var configuration admissionregistrationv1.MutatingWebhookConfiguration
-		err := l.reader.Get(ctx, client.ObjectKey{Name: inject.WebhookConfiguration}, &configuration)
-		for _, webhook := range configuration.Webhooks {
-			if len(webhook.ClientConfig.CABundle) > 0 {
-				return webhook.ClientConfig.CABundle
-			}
+		anchors, err := l.anchors(ctx)
+		if err == nil {
+			return anchors
 		}
-		if !said && ctx.Err() == nil {
-			said = true
-			l.logger.Info("waiting for a mesh", "configuration", inject.WebhookConfiguration, "reason", fmt.Sprint(err))
+		if reason := err.Error(); reason != said && ctx.Err() == nil {
+			said = reason
+			l.logger.Info("waiting for a mesh", "configuration", inject.WebhookConfiguration, "reason", reason)
 		}
 		timer := time.NewTimer(anchorsEvery)
 		select {
@@ -195,6 +190,23 @@ func (l *liveLink) awaitAnchors(ctx context.Context) []byte {
 		case <-timer.C:
 		}
 	}
+}
+
+func (l *liveLink) anchors(ctx context.Context) ([]*x509.Certificate, error) {
+	var configuration admissionregistrationv1.MutatingWebhookConfiguration
+	if err := l.reader.Get(ctx, client.ObjectKey{Name: inject.WebhookConfiguration}, &configuration); err != nil {
+		return nil, fmt.Errorf("read the injector's configuration: %w", err)
+	}
+	for _, webhook := range configuration.Webhooks {
+		if bundle := webhook.ClientConfig.CABundle; len(bundle) > 0 {
+			anchors, err := identity.ParseAnchors(bundle)
+			if err != nil {
+				return nil, fmt.Errorf("read the mesh's trust anchors: %w", err)
+			}
+			return anchors, nil
+		}
+	}
+	return nil, errors.New("the mesh has not written its trust anchors yet")
 }
 
 // read what came since the last time, or all if other workloads are asked about.

@@ -3,13 +3,26 @@
 package cli
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluice-mesh/sluice/analysis/live"
 )
+
+// spoiled is an API server in which somebody has spoiled the mesh's anchors.
+type spoiled struct{ client.Reader }
+
+func (spoiled) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	configuration := into.(*admissionregistrationv1.MutatingWebhookConfiguration)
+	configuration.Webhooks = []admissionregistrationv1.MutatingWebhook{{ClientConfig: admissionregistrationv1.WebhookClientConfig{CABundle: []byte("?")}}}
+	return nil
+}
 
 func TestLiveOptions(t *testing.T) {
 	options := liveOptions{mode: liveOff}
@@ -30,6 +43,13 @@ func TestLiveOptions(t *testing.T) {
 		_, err := options.link(nil, "sluice-system", logr.Discard())
 		require.ErrorContains(t, err, want)
 	}
+
+	link.reader = spoiled{}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.NoError(t, link.Start(ctx), "anchors that cannot be read are waited for: an error would end the controller")
+	_, err = link.anchors(t.Context())
+	require.ErrorContains(t, err, "read the mesh's trust anchors")
 
 	source, err := aloneFor(naming(""), &live.Feed{})
 	require.NoError(t, err)

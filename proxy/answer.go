@@ -49,12 +49,14 @@ func (x *exchange) answer(to *hop, l *link) bool {
 	countLeft(x.proxy.metrics, &x.choose, to)
 	x.proxy.metrics.request(to.labels)
 	status := l.response.Status()
+	x.record.hop(to, status, latency)
 	if l.response.Framing() == http1.Tunnel {
 		x.proxy.metrics.response(to.labels, status, latency, "")
 		x.tunnel(l)
 		return false
 	}
 	failure, complete := x.copyAnswer(to, l)
+	x.record.failed(failure)
 	// Whoever has the whole answer finds it counted.
 	x.proxy.metrics.response(to.labels, status, latency, failure)
 	return x.finish(x.client.writer.Flush() == nil && complete)
@@ -96,6 +98,7 @@ func (x *exchange) copyAnswer(to *hop, l *link) (failure string, complete bool) 
 		if err != nil {
 			return x.breakOff(err, framing)
 		}
+		x.record.went(len(data))
 		if w.Content(data) != nil {
 			return x.cutShort(framing), false
 		}
@@ -134,6 +137,7 @@ func (x *exchange) cutShort(framing http1.Framing) string {
 // problem answers in the proxy's own name, with a code that does not change.
 func (x *exchange) problem(status int, code, text string) {
 	x.closes = x.willClose()
+	x.record.answer(status, code)
 	w := x.client.writer
 	w.Discard()
 	w.Status(status, http.StatusText(status), http1.ByLength)
@@ -145,6 +149,7 @@ func (x *exchange) problem(status int, code, text string) {
 	}
 	w.EndHead()
 	if !x.head {
+		x.record.went(len(text) + 1)
 		_ = w.Content([]byte(text + "\n")) // Flushing will tell.
 	}
 	if w.Flush() != nil {

@@ -122,6 +122,7 @@ func (a *attempt) answer(h *http2.Head) bool {
 // Data is content of the answer. Who has its end finds it counted.
 func (a *attempt) Data(data []byte, end bool) {
 	x := a.stream
+	x.record.went(len(data))
 	x.noteMoved()
 	if end {
 		if a.end("") {
@@ -187,6 +188,7 @@ func (a *attempt) finish(failure string, quietly bool) {
 			x.proxy.metrics.failure(x.choose.labelsOfFailure(a.to), failure)
 		}
 		a.to.release()
+		x.record.finish(a, came, failure, latency)
 	}, true)
 }
 
@@ -218,6 +220,7 @@ func (a *attempt) Ended(err error) {
 		return
 	}
 	x.down.Reset(code)
+	x.record.end()
 }
 
 // close says that nothing of the answer is to be told any more. It returns false when somebody else has

@@ -129,6 +129,9 @@ func (c *client) serveOne(ctx context.Context) bool {
 	}
 	x.head = x.request.Asked().Head
 	c.report(x.request.Findings())
+	x.record = c.proxy.newRecord(c.conn, x.received)
+	x.record.describe(x)
+	defer x.record.end()
 	c.begin(x)
 	return x.carry()
 }
@@ -176,8 +179,13 @@ func (c *client) refuse(err error) {
 func (c *client) refuseAs(status int, code, text string) {
 	c.proxy.metrics.malformed(code, outcomeRefused)
 	c.proxy.log.Info("refused a request", "client", c.conn.RemoteAddr().String(), "error", code)
-	c.exchange.closes = true
-	c.exchange.problem(status, code, text)
+	x := &c.exchange
+	if x.record == nil { // Of what is no proper request the log tells no more than that.
+		x.record = c.proxy.newRecord(c.conn, x.received)
+		defer x.record.end()
+	}
+	x.closes = true
+	x.problem(status, code, text)
 	c.linger()
 }
 
@@ -315,6 +323,7 @@ func (s *clientSet) cutAll() {
 // contentReader reads a request's content as a stream.
 type contentReader struct {
 	reader *http1.Reader
+	record *record
 	rest   []byte
 }
 
@@ -326,6 +335,7 @@ func (r *contentReader) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, r.rest)
+	r.record.came(n)
 	r.rest = r.rest[n:]
 	if len(r.rest) == 0 && r.reader.Ended() {
 		return n, io.EOF // The answer may come before somebody asks for more.

@@ -19,13 +19,14 @@ func (x *exchange) takeContent() {
 	if reader.Whole() {
 		// All that is left comes in one piece.
 		x.content, _ = reader.Next() // There is nothing to wait for, and so to fail.
+		x.record.came(len(x.content))
 		return
 	}
 	// Content may come at its own pace, however slow.
 	x.client.deadline = time.Time{}
 	_ = x.client.conn.SetReadDeadline(time.Time{}) // Reading will tell.
 	reader.Pin()
-	x.body = newReplayBody(&contentReader{reader: reader})
+	x.body = newReplayBody(&contentReader{reader: reader, record: x.record})
 }
 
 // replayable says whether the content can be sent from its start.

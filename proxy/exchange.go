@@ -51,6 +51,8 @@ type exchange struct {
 	nowhere bool
 	// lost says that a safe request got no answer and was sent to another hop.
 	lost bool
+	// record is for the access log; nil when there is none.
+	record *record
 	// head says that the answer has no content, whatever its head says.
 	head bool
 	// closes says that the client's connection ends after the answer.
@@ -82,7 +84,7 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 	x.skip, x.clientID, x.peers, x.unmeshed = 0, "", false, false
 	x.received = time.Now()
 	x.resends, x.nowhere, x.lost, x.head, x.closes = 0, false, false, false, false
-	x.content, x.body, x.watching = nil, nil, nil
+	x.content, x.body, x.watching, x.record = nil, nil, nil, nil
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	x.link, x.left, x.broken = nil, false, nil
@@ -271,6 +273,7 @@ func (x *exchange) giveUpClient(to *hop) {
 	}
 	// What it may have waited for too long is for the gate to see.
 	x.closes = true
+	x.record.failed(errorCanceled)
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(to), errorCanceled)
 }
 

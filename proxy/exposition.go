@@ -154,6 +154,11 @@ func (m *metrics) exposition() []byte {
 	out.family("sluice_tcp_idle_timeouts_total", "counter",
 		"Connections carried as bytes that were closed because nothing moved on them.")
 	out.sample("sluice_tcp_idle_timeouts_total", "", float64(m.idleConnections.Load()))
+	if m.accessLog != nil {
+		out.family("sluice_access_log_dropped_total", "counter",
+			"Lines of the access log for which there was no room, or that could not be written.")
+		out.sample("sluice_access_log_dropped_total", "", float64(m.accessLog.Dropped()))
+	}
 	m.writeProcess(out)
 	return out.Bytes()
 }

@@ -430,23 +430,29 @@ func TestServerSpeaksFirst(t *testing.T) {
 	}
 }
 
-// TestTraceContextPasses: what W3C Trace Context says of a request reaches the application and its caller
-// as it was.
+// TestTraceContextPasses: what W3C Trace Context says of a request reaches the application as it was, also
+// where it is none.
 func TestTraceContextPasses(t *testing.T) {
 	p, _ := newPair(t, []string{"s1"}, echo)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/", nil)
-	require.NoError(t, err)
-	for name, value := range map[string]string{
-		"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		"Tracestate":  "vendor=t61rcWkgMzE,other=00f067aa0ba902b7",
-		"Baggage":     "user=alice",
-	} {
-		request.Header.Set(name, value)
-	}
-	response, err := p.caller.Client().Do(request)
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	for name, values := range request.Header {
-		require.Equal(t, values, response.Header["X-Got-"+name])
+	for client, of := range map[string]*http.Client{"HTTP/1.1": p.caller.Client(), "HTTP/2": p.caller.HTTP2Client()} {
+		for name, header := range map[string]http.Header{
+			"whole": {
+				"Traceparent": {traceParent}, "Tracestate": {"vendor=t61rcWkgMzE,other=00f067aa0ba902b7"}, "Baggage": {"user=alice"},
+			},
+			"in lines":    {"Traceparent": {traceParent}, "Tracestate": {"a=1", "b=2"}, "Baggage": {"user=alice", "n=1"}},
+			"none":        {"Traceparent": {"00-nothing-to-parse"}, "Tracestate": {"=,,"}},
+			"of later":    {"Traceparent": {"cc" + traceParent[2:] + "-what-will-be"}},
+			"two at once": {"Traceparent": {traceParent, traceParent}},
+		} {
+			t.Run(client+" "+name, func(t *testing.T) {
+				request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, shop+"/", nil)
+				require.NoError(t, err)
+				request.Header = header.Clone()
+				response := fetch(t, of, request)
+				for name, values := range header {
+					require.Equal(t, values, response.Header["X-Got-"+name])
+				}
+			})
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/accesslog"
 )
 
 // Values of labels, as Linkerd's dashboards and Flagger's queries know them.
@@ -99,6 +100,7 @@ type metrics struct {
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
 	// idleConnections are those that were closed because nothing moved on them.
 	idleConnections atomic.Uint64
+	accessLog       *accesslog.Log // Nil when none is written.
 	started         time.Time
 }
 

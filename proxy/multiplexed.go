@@ -67,6 +67,9 @@ func (m *multiplexed) cut() { m.h2.Close() }
 // refused counts what was no proper message.
 func (m *multiplexed) refused(why http2.MalformedError) {
 	m.proxy.metrics.malformed(string(why), outcomeRefused)
+	refused := m.proxy.newRecord(m.conn, time.Now())
+	refused.failed(string(why))
+	refused.end()
 	m.proxy.log.Info("refused a request", "client", m.conn.RemoteAddr().String(), "error", string(why))
 }
 
@@ -76,6 +79,8 @@ func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
 	x.context, x.cancel = context.WithCancel(m.context)
 	down.Receive(x)
 	m.proxy.activity.add()
+	x.record = m.proxy.newRecord(m.conn, x.received)
+	x.record.describeStream(x)
 	m.begin(x)
 	to, ok := x.next()
 	if !ok {

@@ -6,11 +6,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
+	"github.com/sluice-mesh/sluice/proxy/accesslog"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
@@ -41,6 +44,11 @@ type Options struct {
 	Log     *slog.Logger
 	// LogLevel is that of Log, for /loglevel to show and to change.
 	LogLevel *slog.LevelVar
+
+	// AccessLog is what is written of requests, to AccessLogTo: nothing by default, and to the standard
+	// output.
+	AccessLog   mesh.AccessLog
+	AccessLogTo io.Writer
 
 	// HTTP is what is demanded of requests, and whether what is only odd passes; strict by default.
 	HTTP http1.Rules
@@ -76,6 +84,9 @@ func (o *Options) setDefaults() {
 			return dialer.DialContext(ctx, "tcp", address)
 		}
 	}
+	if o.AccessLogTo == nil {
+		o.AccessLogTo = os.Stdout
+	}
 	if o.ConnectTime == 0 {
 		o.ConnectTime = connectTime
 	}
@@ -108,6 +119,7 @@ type Proxy struct {
 	counts    *openCounts
 	balancer  *balancer
 	metrics   *metrics
+	accessLog *accesslog.Log // Nil when none is written.
 	upstreams *upstreams
 	mirrors   *mirrors
 	// handshakes are those of connections that other proxies make.
@@ -137,6 +149,10 @@ func New(options Options) *Proxy {
 		activity: newActivity(options.Now),
 		conns:    newConnSet(options.Now),
 		clients:  newClientSet(),
+	}
+	if options.AccessLog != (mesh.AccessLog{}) {
+		p.accessLog = accesslog.New(options.AccessLogTo, options.AccessLog)
+		p.metrics.accessLog = p.accessLog
 	}
 	if options.StateFile != "" && options.Discovery != nil {
 		p.saver = newSaver(options.StateFile, options.Log)
@@ -170,6 +186,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.saver.config = p.config
 		p.saver.load() // Before the first connection is accepted.
 		p.serving.Go(func() { p.saver.run(serveContext) })
+	}
+	if p.accessLog != nil {
+		defer p.accessLog.Start()() // The last lines are those of what is cut below.
 	}
 	failed := make(chan error, 1)
 	p.serving.Go(func() { p.accept(serveContext, directionOutbound, p.options.Listeners.Outbound, p.serveOutbound) })

@@ -37,6 +37,9 @@ type stream struct {
 	// peers says that a hop which is not the own application is a peer of it.
 	peers bool
 
+	// record is for the access log; nil when there is none.
+	record *record
+
 	mutex sync.Mutex
 	// limits are of its time.
 	limits limits
@@ -100,7 +103,13 @@ func (x *stream) carry(to *hop) {
 func (x *stream) leave(to *hop) {
 	to.release()
 	failure := cmp.Or(x.timeUp(), errorCanceled)
-	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(to), failure) }, true)
+	x.count(func() {
+		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), failure)
+		x.record.failed(failure)
+		if failure == errorCanceled {
+			x.record.end()
+		}
+	}, true)
 	if failure != errorCanceled {
 		x.problem(http.StatusGatewayTimeout, failure, timeoutText(failure))
 	}
@@ -211,6 +220,7 @@ func appendUnowned(to, fields []hpack.HeaderField, skip http1.Kinds) []hpack.Hea
 
 // Data is content from the client.
 func (x *stream) Data(data []byte, end bool) {
+	x.record.came(len(data))
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	x.ended = end
@@ -314,6 +324,8 @@ func (x *stream) count(how func(), carried bool) {
 // fields.
 func (x *stream) problem(status int, code, text string) {
 	x.leaveIfTold()
+	x.record.answer(status, code)
+	defer x.record.end()
 	field := func(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
 	if x.isGRPC() {
 		x.down.SendHead(&http2.Head{Status: http.StatusOK, Fields: []hpack.HeaderField{
@@ -323,9 +335,13 @@ func (x *stream) problem(status int, code, text string) {
 		x.down.Reset(h2.ErrCodeNo)
 		return
 	}
+	headOnly := x.head.Method == http.MethodHead
 	x.down.SendHead(&http2.Head{Status: status, Fields: []hpack.HeaderField{
 		field("content-type", "text/plain; charset=utf-8"), field("sluice-error", code),
-	}}, x.head.Method == http.MethodHead)
+	}}, headOnly)
+	if !headOnly {
+		x.record.went(len(text) + 1)
+	}
 	x.down.SendData([]byte(text+"\n"), true)
 	x.down.Reset(h2.ErrCodeNo)
 }

@@ -70,6 +70,7 @@ func (x *stream) lookAtTime() {
 	x.proxy.log.Info("gave a request up", "to", at.to.address, "method", x.head.Method, "error", x.limits.passed)
 	at.up.Reset(h2.ErrCodeCancel)
 	at.finish(x.limits.passed, false)
+	defer x.record.end()
 	switch {
 	case !at.told:
 		x.problem(http.StatusGatewayTimeout, x.limits.passed, timeoutText(x.limits.passed))

@@ -70,7 +70,7 @@ func redirectContainer(config Config, skip ports) corev1.Container {
 
 // proxyContainer is a native sidecar: it starts before the pod's other containers, is ready before
 // they start, and ends after them.
-func proxyContainer(config Config, processors string) corev1.Container {
+func proxyContainer(config Config, of asked) corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
 	return corev1.Container{
 		Name:                     ProxyContainer,
@@ -78,7 +78,7 @@ func proxyContainer(config Config, processors string) corev1.Container {
 		ImagePullPolicy:          config.ProxyImagePullPolicy,
 		Command:                  []string{"/sluice-proxy"},
 		RestartPolicy:            &always,
-		Env:                      environment(config, processors),
+		Env:                      environment(config, of),
 		Ports:                    []corev1.ContainerPort{{Name: AdminPortName, ContainerPort: mesh.PortAdmin, Protocol: corev1.ProtocolTCP}},
 		Resources:                *config.ProxyResources.DeepCopy(),
 		StartupProbe:             readyProbe(1, startSeconds),
@@ -92,7 +92,7 @@ func proxyContainer(config Config, processors string) corev1.Container {
 	}
 }
 
-func environment(config Config, processors string) []corev1.EnvVar {
+func environment(config Config, of asked) []corev1.EnvVar {
 	variables := []corev1.EnvVar{
 		field("SLUICE_POD_NAMESPACE", "metadata.namespace"),
 		field("SLUICE_POD_NAME", "metadata.name"),
@@ -105,8 +105,13 @@ func environment(config Config, processors string) []corev1.EnvVar {
 		{Name: "SLUICE_TOKEN_FILE", Value: path.Join(tokenDirectory, tokenFile)},
 		{Name: "SLUICE_STATE_DIRECTORY", Value: stateDirectory},
 	}
-	if processors != "" {
-		variables = append(variables, corev1.EnvVar{Name: "SLUICE_GOMAXPROCS", Value: processors})
+	for _, setting := range []corev1.EnvVar{
+		{Name: "SLUICE_GOMAXPROCS", Value: of.processors},
+		{Name: "SLUICE_ACCESS_LOG", Value: of.accessLog},
+	} {
+		if setting.Value != "" {
+			variables = append(variables, setting)
+		}
 	}
 	return variables
 }

@@ -75,12 +75,12 @@ func Decide(pod *corev1.Pod, namespace string, namespaceLabels map[string]string
 	if refusal != "" {
 		return Decision{Refused: refusal}
 	}
-	processors, refusal := proxyProcessors(pod.Annotations)
+	asked, refusal := askedOfProxy(pod.Annotations)
 	if refusal != "" {
 		return Decision{Refused: refusal}
 	}
 	mutation := &Mutation{
-		InitContainers: []corev1.Container{redirectContainer(config, skip), proxyContainer(config, processors)},
+		InitContainers: []corev1.Container{redirectContainer(config, skip), proxyContainer(config, asked)},
 		Volumes:        []corev1.Volume{tokenVolume(), stateVolume()},
 	}
 	if workload := workloadOf(pod); workload != "" {

@@ -25,6 +25,10 @@ const (
 	processorsMost            = 256
 )
 
+// AnnotationProxyAccessLog of a pod has its proxy write an access log: "json" or "apache", either with
+// "+query".
+const AnnotationProxyAccessLog = "sluice.dev/proxy-access-log"
+
 // ports that are not redirected, in the form of sluice-redirect's flags.
 type ports struct {
 	inbound, outbound string
@@ -91,6 +95,22 @@ func skippedPorts(annotations map[string]string) (skip ports, refusal string) {
 	return skip, ""
 }
 
+// asked is what a pod's annotations ask of its proxy, as the proxy's environment has it. What is empty is
+// not set.
+type asked struct {
+	processors, accessLog string
+}
+
+func askedOfProxy(annotations map[string]string) (of asked, refusal string) {
+	if of.processors, refusal = proxyProcessors(annotations); refusal != "" {
+		return asked{}, refusal
+	}
+	if of.accessLog, refusal = proxyAccessLog(annotations); refusal != "" {
+		return asked{}, refusal
+	}
+	return of, ""
+}
+
 // proxyProcessors is how many processors a pod's proxy may use, empty for the default.
 func proxyProcessors(annotations map[string]string) (processors, refusal string) {
 	written, ok := annotations[AnnotationProxyProcessors]
@@ -102,4 +122,17 @@ func proxyProcessors(annotations map[string]string) (processors, refusal string)
 		return "", fmt.Sprintf("metadata.annotations[%s]: %q is not a number from 1 to %d", AnnotationProxyProcessors, written, processorsMost)
 	}
 	return strconv.Itoa(number), ""
+}
+
+// proxyAccessLog is the access log that a pod's proxy writes, empty for none.
+func proxyAccessLog(annotations map[string]string) (written, refusal string) {
+	text, ok := annotations[AnnotationProxyAccessLog]
+	if !ok {
+		return "", ""
+	}
+	parsed, err := mesh.ParseAccessLog(text)
+	if err != nil {
+		return "", fmt.Sprintf("metadata.annotations[%s]: %v", AnnotationProxyAccessLog, err)
+	}
+	return parsed.String(), ""
 }

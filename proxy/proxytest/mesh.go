@@ -10,6 +10,7 @@ package proxytest
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -79,6 +80,9 @@ type PodSpec struct {
 	StateFile string
 	// HeadTime is how long a request's head may take, a minute by default.
 	HeadTime time.Duration
+	// AccessLog is what is written to AccessLogTo.
+	AccessLog   mesh.AccessLog
+	AccessLogTo io.Writer
 }
 
 // Pod is a proxy and the address of its application.
@@ -131,6 +135,8 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 			Pod:            spec.Name,
 			Version:        "test",
 		},
+		AccessLog:           spec.AccessLog,
+		AccessLogTo:         spec.AccessLogTo,
 		StateFile:           spec.StateFile,
 		Version:             "test",
 		Log:                 log,

@@ -37,6 +37,7 @@ type settings struct {
 	tokenFile                      string
 	stateDirectory                 string
 	processors                     int
+	accessLog                      mesh.AccessLog
 	logLevel                       slog.Level
 }
 
@@ -69,6 +70,11 @@ func readSettings(getenv func(string) string) (settings, error) {
 	read.processors, err = strconv.Atoi(orDefault("SLUICE_GOMAXPROCS", strconv.Itoa(defaultProcessors)))
 	if err != nil || read.processors < 1 {
 		problems = append(problems, fmt.Errorf("SLUICE_GOMAXPROCS: %q is not a number of processors", getenv("SLUICE_GOMAXPROCS")))
+	}
+	if written := getenv("SLUICE_ACCESS_LOG"); written != "" {
+		if read.accessLog, err = mesh.ParseAccessLog(written); err != nil {
+			problems = append(problems, fmt.Errorf("SLUICE_ACCESS_LOG: %w", err))
+		}
 	}
 	if err := read.logLevel.UnmarshalText([]byte(orDefault("SLUICE_LOG_LEVEL", "info"))); err != nil {
 		problems = append(problems, fmt.Errorf("SLUICE_LOG_LEVEL: %w", err))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity/identitytest"
 	"github.com/sluice-mesh/sluice/proxy"
 )
@@ -19,12 +20,13 @@ func environment(variables map[string]string) func(string) string {
 }
 
 func TestSettings(t *testing.T) {
-	read, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "10.0.0.1", "SLUICE_POD_NAMESPACE": "shop"}))
+	read, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "10.0.0.1", "SLUICE_POD_NAMESPACE": "shop", "SLUICE_ACCESS_LOG": "apache"}))
 	require.NoError(t, err)
 	require.Equal(t, defaultControlPlane, read.controlPlane)
 	require.Equal(t, "spiffe://cluster.local/ns/sluice-system/sa/sluice-mesh", read.controlPlaneID)
 	require.Equal(t, 2, read.processors)
 	require.Equal(t, slog.LevelInfo, read.logLevel)
+	require.Equal(t, mesh.AccessLog{Format: mesh.AccessLogApache}, read.accessLog)
 	options := proxy.Options{}
 	_, err = useControlPlane(&options, read)
 	require.ErrorContains(t, err, "SLUICE_TRUST_ANCHORS")
@@ -36,8 +38,8 @@ func TestSettings(t *testing.T) {
 }
 
 func TestBadSettingsAreNamed(t *testing.T) {
-	_, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "here", "SLUICE_GOMAXPROCS": "none", "SLUICE_LOG_LEVEL": "loud"}))
-	for _, name := range []string{"SLUICE_POD_IP", "SLUICE_GOMAXPROCS", "SLUICE_LOG_LEVEL"} {
+	_, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "here", "SLUICE_GOMAXPROCS": "none", "SLUICE_LOG_LEVEL": "loud", "SLUICE_ACCESS_LOG": "common"}))
+	for _, name := range []string{"SLUICE_POD_IP", "SLUICE_GOMAXPROCS", "SLUICE_LOG_LEVEL", "SLUICE_ACCESS_LOG"} {
 		require.ErrorContains(t, err, name)
 	}
 }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"cmp"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-mesh/sluice/proxy/accesslog"
+)
+
+const headerTraceParent = "traceparent"
+
+// record is what the access log will tell of a request. Its methods do nothing on nil, as mostly nobody
+// asks for a log.
+type record struct {
+	log *accesslog.Log
+	// grpc says that the proxy's own answers are those of gRPC.
+	grpc bool
+	// received and answered count content, whoever carries it.
+	received, answered atomic.Int64
+
+	// A request of HTTP/2 may end in more than one way at once.
+	mutex sync.Mutex
+	entry accesslog.Entry
+	ended bool
+}
+
+// newRecord begins the record of a request that came on a connection.
+func (p *Proxy) newRecord(conn *servedConn, received time.Time) *record {
+	if p.accessLog == nil {
+		return nil
+	}
+	r := &record{log: p.accessLog, entry: accesslog.Entry{
+		Received:  received,
+		Direction: cmp.Or(conn.info.labels.direction, directionOutbound),
+		ClientID:  conn.info.client,
+	}}
+	if client, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		address := client.AddrPort()
+		r.entry.Client = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
+	}
+	return r
+}
+
+// describe takes what the log tells of a request of HTTP/1.1: its head does not stay for as long.
+func (r *record) describe(x *exchange) {
+	if r == nil {
+		return
+	}
+	e, view := &r.entry, viewOf(&x.request, x.method(), x.targetText())
+	e.Method, e.Path, e.Query, e.Version = view.method, view.path, view.query, "HTTP/1.0"
+	if x.request.Version1() {
+		e.Version = "HTTP/1.1"
+	}
+	e.Host, e.UserAgent, e.Referer = string(x.request.Host()), string(x.request.Value("user-agent")), string(x.request.Value("referer"))
+	e.TraceID = onlyTraceID(x.request.Values(headerTraceParent))
+}
+
+// describeStream is describe for a request of HTTP/2.
+func (r *record) describeStream(x *stream) {
+	if r == nil {
+		return
+	}
+	e, view := &r.entry, viewOfStream(x.head)
+	e.Method, e.Path, e.Query, e.Version = view.method, view.path, view.query, "HTTP/2.0"
+	e.Host, e.UserAgent, e.Referer = x.head.Authority, x.head.Value("user-agent"), x.head.Value("referer")
+	e.TraceID = onlyTraceID(x.head.Values(headerTraceParent))
+	r.grpc = x.isGRPC()
+}
+
+// onlyTraceID is the trace that a request belongs to: none where it names two.
+func onlyTraceID(traceparents []string) string {
+	if len(traceparents) != 1 {
+		return ""
+	}
+	return accesslog.TraceID(traceparents[0])
+}
+
+// came counts content of the request, went content of the answer.
+func (r *record) came(n int) {
+	if r != nil {
+		r.received.Add(int64(n))
+	}
+}
+
+func (r *record) went(n int) {
+	if r != nil {
+		r.answered.Add(int64(n))
+	}
+}
+
+// hop notes who has answered, with which status and how soon.
+func (r *record) hop(to *hop, status int, latency time.Duration) {
+	if r == nil {
+		return
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.entry.Endpoint, r.entry.Hash = to.address, to.revision.hash
+	r.entry.Status, r.entry.FirstByte = status, latency
+}
+
+// failed notes what has cut an answer short, if anything has.
+func (r *record) failed(code string) {
+	if r == nil || code == "" {
+		return
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.entry.Error = code
+}
+
+// answer notes an answer in the proxy's own name.
+func (r *record) answer(status int, code string) {
+	if r == nil {
+		return
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	r.entry.Status, r.entry.Error = status, code
+	if r.grpc {
+		r.entry.Status, r.entry.GRPCStatus = http.StatusOK, grpcStatusOf(code)
+	}
+}
+
+// finish notes what came of a request of HTTP/2, and writes the record where nothing else is answered.
+func (r *record) finish(a *attempt, came responseLabels, failure string, latency time.Duration) {
+	if r == nil {
+		return
+	}
+	if came.status != 0 {
+		r.hop(a.to, came.status, latency)
+	}
+	r.failed(failure)
+	r.mutex.Lock()
+	r.entry.GRPCStatus = knownGRPC(came.grpcStatus)
+	r.mutex.Unlock()
+	if failure == "" || failure == errorCanceled {
+		r.end()
+	}
+}
+
+// end writes the record, once.
+func (r *record) end() {
+	if r == nil {
+		return
+	}
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.entry.RequestBytes, r.entry.ResponseBytes = r.received.Load(), r.answered.Load()
+	r.entry.Total = time.Since(r.entry.Received)
+	r.log.Add(&r.entry)
+}

@@ -17,8 +17,8 @@ import (
 
 type connections struct {
 	Open []struct {
-		Direction, Client, Destination, Identity string
-		Since                                    time.Time
+		Direction, Client, Destination, Identity, ServerName string
+		Since                                                time.Time
 	}
 	Idle []struct {
 		Address, Identity string

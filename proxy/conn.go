@@ -19,6 +19,8 @@ type servedConn struct {
 	series *tcpSeries
 	// beforeWait is called, when it is set, before more than the prefix is read.
 	beforeWait func()
+	// hello looks at what is read, when it is set.
+	hello *helloWatch
 }
 
 // connInfo is what is known of an accepted connection before its first request.
@@ -34,6 +36,14 @@ type connInfo struct {
 }
 
 func (c *servedConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if c.hello != nil && !c.hello.saw(p[:n]) {
+		c.hello = nil
+	}
+	return n, err
+}
+
+func (c *servedConn) read(p []byte) (int, error) {
 	if len(c.prefix) > 0 {
 		n := copy(p, c.prefix)
 		c.prefix = c.prefix[n:]

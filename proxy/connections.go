@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"cmp"
+	"crypto/tls"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -55,6 +56,30 @@ type trackedConn struct {
 	// The set's mutex is held for these.
 	destination netip.AddrPort
 	peer        string
+	serverName  string
+}
+
+// trackedUnder is the accepted connection under all wrappers; nil when there is none.
+func trackedUnder(conn net.Conn) *trackedConn {
+	for {
+		switch wrapper := conn.(type) {
+		case *trackedConn:
+			return wrapper
+		case *tls.Conn:
+			conn = wrapper.NetConn()
+		case interface{ unwrap() net.Conn }:
+			conn = wrapper.unwrap()
+		default:
+			return nil
+		}
+	}
+}
+
+// asksFor is told which server the client's TLS asks for.
+func (c *trackedConn) asksFor(serverName string) {
+	c.set.mutex.Lock()
+	defer c.set.mutex.Unlock()
+	c.serverName = serverName
 }
 
 func (c *trackedConn) goesTo(destination netip.AddrPort) {
@@ -88,6 +113,7 @@ type openConnection struct {
 	Client      string    `json:"client"`
 	Destination string    `json:"destination,omitempty"`
 	Identity    string    `json:"identity,omitempty"`
+	ServerName  string    `json:"serverName,omitempty"`
 	Since       time.Time `json:"since"`
 }
 
@@ -117,7 +143,7 @@ func (s *connSet) open() []openConnection {
 	defer s.mutex.Unlock()
 	open := make([]openConnection, 0, len(s.conns))
 	for _, c := range s.conns {
-		shown := openConnection{Direction: c.side, Client: c.RemoteAddr().String(), Identity: c.peer, Since: c.since}
+		shown := openConnection{Direction: c.side, Client: c.RemoteAddr().String(), Identity: c.peer, ServerName: c.serverName, Since: c.since}
 		if c.destination.IsValid() {
 			shown.Destination = c.destination.String()
 		}

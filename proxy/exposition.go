@@ -154,6 +154,14 @@ func (m *metrics) exposition() []byte {
 	out.family("sluice_tcp_idle_timeouts_total", "counter",
 		"Connections carried as bytes that were closed because nothing moved on them.")
 	out.sample("sluice_tcp_idle_timeouts_total", "", float64(m.idleConnections.Load()))
+	out.family("sluice_tls_passthrough_total", "counter",
+		"Connections of TLS carried as bytes, by the name that their ClientHello asks for.")
+	for _, direction := range slices.Sorted(maps.Keys(m.passthrough)) {
+		counts := m.passthrough[direction].copied()
+		for _, name := range slices.Sorted(maps.Keys(counts)) {
+			out.sample("sluice_tls_passthrough_total", labelText(label{"direction", direction}, label{"server_name", name}), float64(counts[name]))
+		}
+	}
 	if m.accessLog != nil {
 		out.family("sluice_access_log_dropped_total", "counter",
 			"Lines of the access log for which there was no room, or that could not be written.")

@@ -21,16 +21,9 @@ func readHello(conn net.Conn, first []byte, wait time.Duration) (offered []strin
 	}
 	var seen bytes.Buffer
 	source := io.TeeReader(io.MultiReader(bytes.NewReader(first), conn), &seen)
-	// crypto/tls parses the hello; it is stopped before it answers.
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			offered = hello.SupportedProtos
-			return nil, errHelloRead
-		},
+	if hello := parseHello(source); hello != nil {
+		offered = hello.SupportedProtos
 	}
-	//nolint:noctx // It reads what is there, within the connection's deadline, and fails as told above.
-	_ = tls.Server(helloConn{Conn: conn, source: source}, config).Handshake()
 	read = seen.Bytes()
 	if len(read) < len(first) {
 		read = first
@@ -38,7 +31,22 @@ func readHello(conn net.Conn, first []byte, wait time.Duration) (offered []strin
 	return offered, read, conn.SetReadDeadline(time.Time{})
 }
 
-// helloConn is a connection on which nothing can be written.
+// parseHello has crypto/tls read a ClientHello, and stops it before it answers. It is nil when that was
+// none.
+func parseHello(source io.Reader) (parsed *tls.ClientHelloInfo) {
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			parsed = hello
+			return nil, errHelloRead
+		},
+	}
+	//nolint:noctx // Its source decides how long it takes, and it fails as told above.
+	_ = tls.Server(helloConn{source: source}, config).Handshake()
+	return parsed
+}
+
+// helloConn is a connection of which there is no more than what is read.
 type helloConn struct {
 	net.Conn
 	source io.Reader

@@ -123,6 +123,7 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	}
 	p.activity.add()
 	defer p.activity.done(true)
+	p.watchHello(served, directionInbound)
 	own := p.ownRevision()
 	p.counts.add(own, openCount{connections: 1})
 	defer p.counts.done(own, openCount{connections: 1})
@@ -180,6 +181,7 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		p.counts.cameUnsplit()
 		place = placeShared
 	}
+	p.watchHello(conn, directionInbound)
 	side := &inboundSide{destination: destination, own: conn.info.address, where: place, labels: conn.info.labels}
 	p.carryTCP(ctx, client, side, conn.info.labels, 0)
 }

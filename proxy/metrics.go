@@ -100,7 +100,8 @@ type metrics struct {
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
 	// idleConnections are those that were closed because nothing moved on them.
 	idleConnections atomic.Uint64
-	accessLog       *accesslog.Log // Nil when none is written.
+	accessLog       *accesslog.Log         // Nil when none is written.
+	passthrough     map[string]*nameCounts // By direction; the map does not change.
 	started         time.Time
 }
 
@@ -165,6 +166,7 @@ func newMetrics(options Options) *metrics {
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
 		handshakes:      noHandshakes(),
+		passthrough:     noPassthrough(),
 		started:         options.Now(),
 	}
 }

@@ -21,6 +21,7 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	served.series = p.metrics.tcp(tcpLabels{outboundUnknown(), peerSource})
 	served.series.open()
 	if known == nil || known.Unknown {
+		p.watchHello(served, directionOutbound)
 		p.carryOutbound(ctx, served, served.info)
 		return
 	}
@@ -37,8 +38,10 @@ func (p *Proxy) serveOutbound(ctx context.Context, conn net.Conn, destination ne
 	case spokenHTTP2:
 		p.serveStreams(ctx, served, p.beginOutboundStream, true)
 	case spokenNothing:
+		p.watchHello(served, directionOutbound)
 		p.carryOutbound(ctx, p.silent(served, address), served.info)
 	default:
+		p.watchHello(served, directionOutbound)
 		p.carryOutbound(ctx, served, served.info)
 	}
 }

@@ -45,10 +45,11 @@ func (x *exchange) passInterim(l *link) error {
 // answer brings the response to the client and says whether its connection can be used again.
 func (x *exchange) answer(to *hop, l *link) bool {
 	defer to.release()
-	latency := time.Since(x.received)
+	now, status := time.Now(), l.response.Status()
+	latency := now.Sub(x.received)
+	to.answered(now, status >= http.StatusInternalServerError)
 	countLeft(x.proxy.metrics, &x.choose, to)
 	x.proxy.metrics.request(to.labels)
-	status := l.response.Status()
 	x.record.hop(to, status, latency)
 	if l.response.Framing() == http1.Tunnel {
 		x.proxy.metrics.response(to.labels, status, latency, "")
@@ -57,6 +58,7 @@ func (x *exchange) answer(to *hop, l *link) bool {
 	}
 	failure, complete := x.copyAnswer(to, l)
 	x.record.failed(failure)
+	to.ended(now, failure != "" || status >= http.StatusInternalServerError)
 	// Whoever has the whole answer finds it counted.
 	x.proxy.metrics.response(to.labels, status, latency, failure)
 	return x.finish(x.client.writer.Flush() == nil && complete)

@@ -107,7 +107,9 @@ func (a *attempt) answer(h *http2.Head) bool {
 		return false
 	}
 	x.noteHead(h)
-	a.answered, a.status, a.latency = true, h.Status, time.Since(x.received)
+	now := time.Now()
+	a.answered, a.status, a.latency = true, h.Status, now.Sub(x.received)
+	a.to.answered(now, h.Status >= http.StatusInternalServerError) // Nobody has released it yet.
 	x.kept, x.gone = nil, true
 	x.mutex.Unlock()
 	a.load.trust()
@@ -177,14 +179,20 @@ func (a *attempt) finish(failure string, quietly bool) {
 	came := responseLabels{status: a.status, failure: failure, grpcStatus: a.grpcStatus}
 	x.mutex.Unlock()
 	x.count(func() {
+		now := time.Now()
 		switch {
 		case quietly:
 		case answered:
 			if failure == errorCanceled {
 				came.failure = "" // The client has seen enough.
 			}
+			a.to.ended(now, came.failed())
 			x.proxy.metrics.responseOf(a.to.labels, came, latency)
+		case failure == errorCanceled:
+			a.to.left(now)
+			x.proxy.metrics.failure(x.choose.labelsOfFailure(a.to), failure)
 		default:
+			a.to.lost(now)
 			x.proxy.metrics.failure(x.choose.labelsOfFailure(a.to), failure)
 		}
 		a.to.release()

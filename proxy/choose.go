@@ -115,6 +115,7 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 	first := c.snapshot == nil
 	c.snapshot, c.nth = snapshot, 0
 	c.route = c.side.ways(snapshot, c.proxy.config.routes.Load(), c.draw)
+	c.tried.judged = c.route.split
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror
@@ -182,7 +183,9 @@ func (c *chooser) failed(to *hop, err *connectError) {
 	if err.timedOut() {
 		c.proxy.balancer.timedOut(to.key)
 	}
-	c.busy = errors.Is(err, errDialsBusy)
+	if c.busy = errors.Is(err, errDialsBusy); !c.busy {
+		to.lost(c.proxy.options.Now())
+	}
 	c.proxy.metrics.connectFailure(to.labels)
 	to.release()
 }

@@ -176,7 +176,8 @@ func (x *exchange) linkTo(to *hop) (*link, error) {
 
 // attempt sends the request on a link and reads the head of its answer.
 func (x *exchange) attempt(to *hop, l *link) error {
-	l.begin(x, time.Now())
+	to.sent = time.Now()
+	l.begin(x, to.sent)
 	if !x.use(l) {
 		return errClientLeft // Or its time is up.
 	}
@@ -227,6 +228,7 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 		return true
 	}
 	if code := x.timeUp(); code != "" {
+		to.lost(time.Now())
 		to.release()
 		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), code)
 		x.proxy.log.Info("gave a request up", "to", to.address, "method", x.method(), "error", code)
@@ -251,6 +253,7 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 		x.choose.failed(to, &connectError{address: to.address, err: err})
 		return false
 	}
+	to.lost(time.Now())
 	to.release()
 	x.proxy.log.Info("no answer", "to", to.address, "method", x.method(), "error", err)
 	failure := errorReset
@@ -265,6 +268,7 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 
 // giveUpClient ends an exchange whose client has left, or has sent content that is no proper one.
 func (x *exchange) giveUpClient(to *hop) {
+	to.left(time.Now())
 	to.release()
 	var malformed http1.Error
 	if errors.As(x.broken, &malformed) {

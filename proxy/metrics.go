@@ -127,6 +127,11 @@ type responseLabels struct {
 	grpcStatus string
 }
 
+// failed says whether an answer is a failure of who gave it.
+func (l responseLabels) failed() bool {
+	return l.status >= 500 || l.failure != "" || failedGRPC(l.grpcStatus)
+}
+
 // tcpSeries are the counters of connections of one label set. Its methods do nothing on nil.
 type tcpSeries struct {
 	opened, closed, bytesRead, bytesWritten atomic.Uint64
@@ -257,7 +262,7 @@ func (m *metrics) response(labels trafficLabels, status int, latency time.Durati
 func (m *metrics) responseOf(labels trafficLabels, came responseLabels, latency time.Duration) {
 	came.classification = classSuccess
 	came.grpcStatus = knownGRPC(came.grpcStatus)
-	if came.status >= 500 || came.failure != "" || failedGRPC(came.grpcStatus) {
+	if came.failed() {
 		came.classification = classFailure
 	}
 	series := m.of(labels)

@@ -237,3 +237,30 @@ func TestLaterConnectionsResume(t *testing.T) {
 		require.InDelta(t, 0, handshakes("failed"), 0)
 	}
 }
+
+// TestFailingPodsAttractNothing: both protocols tell the balancer what became of requests.
+func TestFailingPodsAttractNothing(t *testing.T) {
+	for name, clientOf := range map[string]func(*proxytest.Pod) *http.Client{
+		"HTTP/1.1": (*proxytest.Pod).Client, "HTTP/2": (*proxytest.Pod).HTTP2Client,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, destination := newPair(t, []string{"s1", "s1", "s1"}, func(string) http.Handler { return nil })
+			p.pods[0].Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+			p.pods[1].Serve(named("good"))
+			p.pods[2].Serve(named("good"))
+			failed := func(requests int) (failed int) {
+				for range requests {
+					if status, _ := proxytest.Get(t, clientOf(p.caller), shop+"/"); status != http.StatusOK {
+						failed++
+					}
+				}
+				return failed
+			}
+			require.Eventually(t, func() bool { return failed(50) == 0 }, time.Minute, time.Nanosecond)
+			destination.Splits = []mesh.Split{split(100, 0)}
+			p.Discovery.SetDestination(destination)
+			p.Discovery.AwaitAcknowledged(t, "caller")
+			require.InDelta(t, 100, failed(300), 40, "while revisions are compared it gets its even share")
+		})
+	}
+}

@@ -124,6 +124,7 @@ func (x *stream) send(to *hop, t *trunk) bool {
 		return true
 	}
 	defer x.mutex.Unlock()
+	to.sent = time.Now()
 	a := &attempt{stream: x, to: to, load: to.load}
 	// Where the client has ended its request with an empty frame it is ended with one: gRPC's servers do
 	// not see the end of a stream in its head.
@@ -153,6 +154,7 @@ func (x *stream) sendOld(to *hop) error {
 	if err != nil {
 		return err
 	}
+	to.sent = time.Now()
 	a := &attempt{stream: x, to: to, load: to.load}
 	d := newDowngrade(a, l, request, x.whole)
 	a.up = d

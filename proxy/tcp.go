@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
 )
@@ -31,6 +32,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 		upstream, err := p.upstreams.connect(ctx, *to, mesh.ALPNTCP)
 		if err == nil {
 			carried = true
+			to.ended(time.Now(), false)
 			defer to.release()
 			p.pipe(client, client, upstream, idle)
 			return

@@ -44,6 +44,8 @@ type hop struct {
 	// revision that the attempt is open on.
 	revision revision
 	labels   trafficLabels
+	// sent is when the request was, zero before.
+	sent time.Time
 
 	// The claims on the endpoint.
 	load   *load
@@ -64,6 +66,39 @@ func (h *hop) release() {
 	h.load.release()
 	h.counts.done(h.revision, h.opened)
 	h.load = nil
+}
+
+// answered notes the head of an answer, ended what came of the request.
+func (h *hop) answered(now time.Time, failed bool) {
+	if !h.local {
+		h.load.met.answered(now, h.waited(now), failed)
+	}
+}
+
+func (h *hop) ended(now time.Time, failed bool) {
+	if !h.local {
+		h.load.met.ended(now, failed)
+	}
+}
+
+// lost notes that no answer has come, left that nobody has waited for one any longer. A connect that
+// failed has not been waited for.
+func (h *hop) lost(now time.Time) {
+	h.left(now)
+	h.ended(now, true)
+}
+
+func (h *hop) left(now time.Time) {
+	if !h.local {
+		h.load.met.waited(now, h.waited(now))
+	}
+}
+
+func (h *hop) waited(now time.Time) time.Duration {
+	if h.sent.IsZero() {
+		return 0
+	}
+	return now.Sub(h.sent)
 }
 
 // name is for logs.

@@ -15,9 +15,11 @@ const (
 	// ALPNHTTP1, ALPNHTTP2 and ALPNTCP are what proxies offer each other: the protocol inside the
 	// connection. A connection that offers one of them is between proxies, and its split has been
 	// applied. HTTP/2 is offered together with TCP: a proxy that is too old to know it carries it so.
-	ALPNHTTP1 = "sluice-http/1.1"
-	ALPNHTTP2 = "sluice-h2"
-	ALPNTCP   = "sluice-tcp"
+	// ALPNHandoff is TCP that a peer of the own workload passes on, whose caller it has let in.
+	ALPNHTTP1   = "sluice-http/1.1"
+	ALPNHTTP2   = "sluice-h2"
+	ALPNTCP     = "sluice-tcp"
+	ALPNHandoff = "sluice-tcp-handoff"
 
 	// HeaderClientID carries the caller's SPIFFE ID to the application; it is removed from what
 	// callers send.

@@ -125,4 +125,6 @@ type Inbound struct {
 	Peers []Endpoint `json:"peers,omitempty"`
 	// Protocols of the pod's ports, where they are known.
 	Protocols map[uint16]Protocol `json:"protocols,omitempty"`
+	// Access says who may call the pod; nil means everybody.
+	Access *Access `json:"access,omitempty"`
 }

@@ -225,6 +225,7 @@ func peerHop(endpoint *mesh.Endpoint, port uint16) hop {
 		identity: endpoint.Identity,
 		revision: revisionOf(endpoint),
 		labels:   outboundLabels(endpoint, mesh.Service{}),
+		handoff:  true,
 	}
 }
 

@@ -59,7 +59,8 @@ func newConfig(now func() time.Time, onApply func(*mesh.Snapshot)) *Config {
 		onApply:      onApply,
 		now:          now,
 	}
-	config.snapshot.Store(&mesh.Snapshot{})
+	// Until it is known who may call the pod nobody may. Nothing is lost by it: the proxy is not ready.
+	config.snapshot.Store(&mesh.Snapshot{Inbound: mesh.Inbound{Access: &mesh.Access{Default: mesh.AccessDeny}}})
 	config.routes.Store(newRoutes())
 	return config
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
 )
 
@@ -17,6 +18,18 @@ func answer(version uint64, addresses ...string) *meshpb.WatchResponse {
 		response.Destinations = append(response.Destinations, &meshpb.Destination{Address: address})
 	}
 	return response
+}
+
+// Until the proxy has been told who may call its pod, nobody may; what it was told of other things changes
+// nothing in that.
+func TestNobodyMayCallBeforeItIsKnownWho(t *testing.T) {
+	config := newConfig(time.Now, nil)
+	asked := mesh.Asked{Port: 80, Method: "GET", Path: "/"}
+	require.False(t, config.Snapshot().Inbound.Access.Judge(mesh.Caller{Identity: "spiffe://a/b"}, asked).Allowed)
+	config.apply(&meshpb.WatchResponse{Version: 1, Destinations: []*meshpb.Destination{{Address: "10.0.0.1:80"}}})
+	require.False(t, config.Snapshot().Inbound.Access.Judge(mesh.Caller{Identity: "spiffe://a/b"}, asked).Allowed)
+	config.apply(&meshpb.WatchResponse{Version: 2, Inbound: &meshpb.Inbound{}})
+	require.True(t, config.Snapshot().Inbound.Access.Judge(mesh.Caller{}, asked).Allowed)
 }
 
 func TestUnusedDestinationsAreDropped(t *testing.T) {

@@ -33,6 +33,10 @@ type connInfo struct {
 	labels trafficLabels
 	// client is the SPIFFE ID of the proxy on the other side; empty when there is none.
 	client string
+	// from is where it comes from.
+	from netip.Addr
+	// inRequests says that a proxy sends requests on it, whose marks are that proxy's.
+	inRequests bool
 }
 
 func (c *servedConn) Read(p []byte) (int, error) {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
 
@@ -44,6 +45,9 @@ type exchange struct {
 	peers bool
 	// unmeshed says that the client has come from outside the mesh.
 	unmeshed bool
+	// caller is who has sent a request to the pod, refusal why it does not get in.
+	caller  mesh.Caller
+	refusal refusal
 
 	received time.Time
 	resends  int
@@ -82,6 +86,7 @@ type exchange struct {
 func (x *exchange) reset(ctx context.Context, c *client) {
 	x.proxy, x.client, x.context = c.proxy, c, ctx
 	x.skip, x.clientID, x.peers, x.unmeshed = 0, "", false, false
+	x.caller, x.refusal = mesh.Caller{}, refusal{}
 	x.received = time.Now()
 	x.resends, x.nowhere, x.lost, x.head, x.closes = 0, false, false, false, false
 	x.content, x.body, x.watching, x.record = nil, nil, nil, nil
@@ -95,6 +100,9 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 // carry runs the exchange to its end and says whether the client's connection can be used again.
 func (x *exchange) carry() bool {
 	x.takeContent()
+	if x.refusal.code != "" {
+		return x.turnAway()
+	}
 	var last *hop
 	for {
 		to, ok := x.choose.next()
@@ -217,7 +225,7 @@ func (x *exchange) addFields(w *http1.Writer, local bool) {
 		w.Field(headerClientID, x.clientID)
 	}
 	if x.peers && !local {
-		w.Field(headerHandoff, "1")
+		w.Field(headerHandoff, handoffValue(x.caller))
 	}
 }
 
@@ -287,6 +295,13 @@ func (x *exchange) refuse(last *hop) {
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), x.choose.failure())
 	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
 	x.problem(http.StatusServiceUnavailable, x.choose.failure(), "no endpoint could be connected to")
+}
+
+// turnAway answers a request that does not get in.
+func (x *exchange) turnAway() bool {
+	x.nowhere = true
+	x.problem(x.refusal.status, x.refusal.code, x.refusal.text)
+	return x.finish(true)
 }
 
 // finish ends what still looks at the client, puts the link back and says whether the client's

@@ -123,7 +123,7 @@ func (m *metrics) exposition() []byte {
 	m.mutex.RLock()
 	traffic, connections := maps.Clone(m.traffic), maps.Clone(m.connections)
 	connectFailures, unsplit := maps.Clone(m.connectFailures), maps.Clone(m.unsplitRequests)
-	malformed := maps.Clone(m.malformedHTTP)
+	malformed, authorizations := maps.Clone(m.malformedHTTP), maps.Clone(m.authorizations)
 	m.mutex.RUnlock()
 	out := &exposition{}
 	writeTraffic(out, traffic)
@@ -151,6 +151,7 @@ func (m *metrics) exposition() []byte {
 	for _, of := range sorted(m.handshakes, handshakeLabels.text) {
 		out.sample("sluice_tls_handshakes_total", of.labels, float64(of.series.Load()))
 	}
+	writeAuthorizations(out, authorizations)
 	out.family("sluice_tcp_idle_timeouts_total", "counter",
 		"Connections carried as bytes that were closed because nothing moved on them.")
 	out.sample("sluice_tcp_idle_timeouts_total", "", float64(m.idleConnections.Load()))

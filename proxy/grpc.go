@@ -7,6 +7,8 @@ const (
 	grpcUnimplemented = "12"
 	// grpcDeadline is the status of a call that took too long.
 	grpcDeadline = "4"
+	// grpcDenied is the status of a call that its caller may not make.
+	grpcDenied = "7"
 	// grpcUnavailable is the status of a call that may be made again.
 	grpcUnavailable = "14"
 )
@@ -16,6 +18,8 @@ func grpcStatusOf(code string) string {
 	switch code {
 	case errorHTTP1Only:
 		return grpcUnimplemented
+	case errorDenied:
+		return grpcDenied
 	case errorRequestTime, errorTryTime, errorIdleTime:
 		return grpcDeadline
 	}

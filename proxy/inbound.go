@@ -35,7 +35,9 @@ const (
 // serveInbound carries a connection that comes to the pod.
 func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination netip.AddrPort) {
 	protocol := p.config.Snapshot().Inbound.Protocols[destination.Port()]
-	served := &servedConn{Conn: conn, info: connInfo{destination: destination, address: destination.String()}}
+	served := &servedConn{Conn: conn, info: connInfo{
+		destination: destination, address: destination.String(), from: addressOf(conn),
+	}}
 	verdict, first, err := p.detectInbound(served, protocol)
 	if err != nil {
 		_ = conn.Close() // It was closed before it said anything.
@@ -115,11 +117,26 @@ func (p *Proxy) serveMeshed(ctx context.Context, conn *servedConn, offered []str
 	served := &servedConn{Conn: secured, info: info}
 	served.series = p.metrics.tcp(tcpLabels{info.labels, peerSource})
 	served.series.open()
-	if protocol != mesh.ALPNTCP || declared {
+	served.info.inRequests = protocol == mesh.ALPNHTTP1 || protocol == mesh.ALPNHTTP2
+	if served.info.inRequests || declared {
 		// From now on there is no hurry on this port: the first bytes of a starved proxy may be late.
 		p.ports.sawHTTP(inboundPort(destination.Port()))
 		p.serveMeshedHTTP(ctx, served, protocol)
 		return
+	}
+	p.carryMeshed(served, local, protocol == mesh.ALPNHandoff && client == p.options.ID.String())
+}
+
+// carryMeshed carries another proxy's connection as bytes to the application. That of a peer of the own
+// workload which has let the caller in is not judged again: who the caller is, only the peer knows.
+func (p *Proxy) carryMeshed(served *servedConn, local net.Conn, handedOff bool) {
+	if !handedOff {
+		leave, ok := p.admitConn(served)
+		if !ok {
+			_ = local.Close() // Nothing has gone through it.
+			return
+		}
+		defer leave()
 	}
 	p.activity.add()
 	defer p.activity.done(true)
@@ -137,7 +154,7 @@ func (p *Proxy) serveMeshedHTTP(ctx context.Context, served *servedConn, protoco
 	switch protocol {
 	case mesh.ALPNHTTP2:
 		verdict = spokenHTTP2
-	case mesh.ALPNTCP:
+	case mesh.ALPNTCP, mesh.ALPNHandoff:
 		var err error
 		if verdict, served.prefix, err = sniffHTTP(served, true, p.options.HeadTime); err != nil {
 			_ = served.Close() // It was closed before it said anything.
@@ -162,8 +179,6 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 	conn.series = p.metrics.tcp(tcpLabels{conn.info.labels, peerSource})
 	conn.series.open()
 	port := inboundPort(destination.Port())
-	var client net.Conn = conn
-	place := placeAny
 	switch {
 	case verdict == spokenHTTP1 && protocol != mesh.ProtocolTCP:
 		p.ports.sawHTTP(port)
@@ -173,6 +188,15 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 		p.ports.sawHTTP(port)
 		p.serveStreams(ctx, conn, p.beginInboundStream, false)
 		return
+	}
+	leave, ok := p.admitConn(conn)
+	if !ok {
+		return
+	}
+	defer leave()
+	var client net.Conn = conn
+	place := placeAny
+	switch {
 	case verdict == spokenNothing:
 		// Server-speaks-first, a probe, or a connection for later: nothing says that it may leave.
 		client, place = p.silent(conn, port), placeOwn
@@ -259,13 +283,21 @@ func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.Rev
 // beginInbound says where a request that has come to the pod may go.
 func (p *Proxy) beginInbound(x *exchange) {
 	info := &x.client.conn.info
-	from := p.originOf(info, &p.config.Snapshot().Inbound, marks{
+	inbound, request := &p.config.Snapshot().Inbound, viewOf(&x.request, x.method(), x.targetText())
+	head := marks{
 		host: x.request.Host(), agent: x.request.Value("user-agent"),
-		handoff: len(x.request.Value(headerHandoff)) > 0, mirrored: len(x.request.Value(headerMirrored)) > 0,
-	})
+		handoff: x.request.Value(headerHandoff), clientID: x.request.Value(headerClientID),
+		mirrored: len(x.request.Value(headerMirrored)) > 0,
+	}
+	x.caller = p.callerOf(info, &head)
+	if x.refusal = p.admit(info, inbound, x.caller, request); x.refusal.code != "" {
+		x.choose.begin(p, &x.inbound, info.labels, openCount{requests: 1}) // Ends what is left of the one before.
+		return
+	}
+	from := p.originOf(info, inbound, &head)
 	x.inbound = inboundSide{
 		destination: info.destination, own: info.address, where: from.where, labels: from.labels,
-		request: viewOf(&x.request, x.method(), x.targetText()),
+		request: request,
 	}
 	x.choose.begin(p, &x.inbound, from.labels, openCount{requests: 1})
 	x.peers = true
@@ -274,8 +306,10 @@ func (p *Proxy) beginInbound(x *exchange) {
 
 // marks are what a request's head says of where it has come from and whom it means.
 type marks struct {
-	host, agent       []byte
-	handoff, mirrored bool
+	host, agent []byte
+	// handoff is where the caller of a request is that was passed on, clientID who that is.
+	handoff, clientID []byte
+	mirrored          bool
 }
 
 // origin is what is known of who has sent a request to the pod.
@@ -290,8 +324,8 @@ type origin struct {
 	unmeshed bool
 }
 
-func (p *Proxy) originOf(info *connInfo, inbound *mesh.Inbound, head marks) origin {
-	handedOff := info.client != "" && info.client == p.options.ID.String() && head.handoff
+func (p *Proxy) originOf(info *connInfo, inbound *mesh.Inbound, head *marks) origin {
+	handedOff := p.isHandedOff(info, head)
 	copied := info.client != "" && head.mirrored
 	from := origin{labels: info.labels, where: p.placeOf(head, info, inbound, handedOff || copied)}
 	switch {
@@ -314,7 +348,7 @@ func (p *Proxy) originOf(info *connInfo, inbound *mesh.Inbound, head marks) orig
 
 // placeOf says where a request may be served. Probes and scrapes mean this pod: an answer of another
 // would be a lie.
-func (p *Proxy) placeOf(head marks, info *connInfo, inbound *mesh.Inbound, meant bool) place {
+func (p *Proxy) placeOf(head *marks, info *connInfo, inbound *mesh.Inbound, meant bool) place {
 	if meant { // By the peer that passed it on, or as a copy.
 		return placeOwn
 	}

@@ -44,6 +44,7 @@ const (
 	errorHeadTime   = "head_timeout"
 	errorOverload   = "overload"   // Too many connections to where it went were being opened.
 	errorHTTP1Only  = "http1_only" // gRPC was sent to an endpoint that speaks only HTTP/1.1.
+	errorDenied     = "denied"     // No AccessPolicy lets the caller in.
 
 	errorRequestTime = "request_timeout" // The request took longer than its TrafficPolicy allows.
 	errorTryTime     = "try_timeout"     // No head of an answer came within the time of a try.
@@ -98,6 +99,7 @@ type metrics struct {
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
+	authorizations  map[authzSeries]*atomic.Uint64
 	// idleConnections are those that were closed because nothing moved on them.
 	idleConnections atomic.Uint64
 	accessLog       *accesslog.Log         // Nil when none is written.
@@ -172,6 +174,7 @@ func newMetrics(options Options) *metrics {
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
 		handshakes:      noHandshakes(),
 		passthrough:     noPassthrough(),
+		authorizations:  map[authzSeries]*atomic.Uint64{},
 		started:         options.Now(),
 	}
 }
@@ -306,6 +309,7 @@ func (m *metrics) malformed(reason, outcome string) {
 
 // expect makes the series that a snapshot will need, with zeros.
 func (m *metrics) expect(snapshot *mesh.Snapshot) {
+	m.expectAccess(&snapshot.Inbound)
 	for _, port := range slicesOfPorts(snapshot.Inbound.Protocols) {
 		m.of(inboundLabels(port, ""))
 		m.of(inboundLabels(port, "any"))

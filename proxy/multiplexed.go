@@ -82,6 +82,10 @@ func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
 	x.record = m.proxy.newRecord(m.conn, x.received)
 	x.record.describeStream(x)
 	m.begin(x)
+	if x.refusal.code != "" {
+		x.turnAway()
+		return
+	}
 	to, ok := x.next()
 	if !ok {
 		x.refuse(nil)

@@ -127,6 +127,7 @@ type Proxy struct {
 	ports      *portMemory
 	activity   *activity
 	conns      *connSet
+	admitted   *admittedSet
 	clients    *clientSet
 	buffers    buffers
 	messages   http1.Buffers
@@ -149,6 +150,7 @@ func New(options Options) *Proxy {
 		activity: newActivity(options.Now),
 		conns:    newConnSet(options.Now),
 		clients:  newClientSet(),
+		admitted: newAdmittedSet(),
 	}
 	if options.AccessLog != (mesh.AccessLog{}) {
 		p.accessLog = accesslog.New(options.AccessLogTo, options.AccessLog)
@@ -160,6 +162,7 @@ func New(options Options) *Proxy {
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)
+		p.judgeAnew(snapshot.Inbound.Access)
 		if p.saver != nil {
 			p.saver.note()
 		}

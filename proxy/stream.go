@@ -14,6 +14,7 @@ import (
 	h2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 	"github.com/sluice-mesh/sluice/proxy/http2"
 )
@@ -36,6 +37,9 @@ type stream struct {
 	origin   origin
 	// peers says that a hop which is not the own application is a peer of it.
 	peers bool
+	// caller is who has sent a request to the pod, refusal why it does not get in.
+	caller  mesh.Caller
+	refusal refusal
 
 	// record is for the access log; nil when there is none.
 	record *record
@@ -204,7 +208,7 @@ func (x *stream) headTo(to *hop) *http2.Head {
 		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerClientID, Value: x.origin.clientID})
 	}
 	if x.peers && !to.local {
-		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerHandoff, Value: "1"})
+		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerHandoff, Value: handoffValue(x.caller)})
 	}
 	return &h
 }
@@ -284,6 +288,12 @@ func (x *stream) refuse(last *hop) {
 	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), failure) }, false)
 	x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
 	x.problem(http.StatusServiceUnavailable, failure, "no endpoint could be connected to")
+}
+
+// turnAway answers a request that does not get in.
+func (x *stream) turnAway() {
+	x.count(func() {}, false)
+	x.problem(x.refusal.status, x.refusal.code, x.refusal.text)
 }
 
 // refuseGRPC answers a call of gRPC that has come to who cannot speak it, as often as it is made.
@@ -379,13 +389,20 @@ func (p *Proxy) beginOutboundStream(x *stream) {
 // beginInboundStream says where a request that has come to the pod may go.
 func (p *Proxy) beginInboundStream(x *stream) {
 	info := &x.client.conn.info
-	x.origin = p.originOf(info, &p.config.Snapshot().Inbound, marks{
+	inbound, request := &p.config.Snapshot().Inbound, viewOfStream(x.head)
+	head := marks{
 		host: []byte(x.head.Authority), agent: []byte(x.head.Value("user-agent")),
-		handoff: x.head.Value(headerHandoff) != "", mirrored: x.head.Value(headerMirrored) != "",
-	})
+		handoff: []byte(x.head.Value(headerHandoff)), clientID: []byte(x.head.Value(headerClientID)),
+		mirrored: x.head.Value(headerMirrored) != "",
+	}
+	x.caller = p.callerOf(info, &head)
+	if x.refusal = p.admit(info, inbound, x.caller, request); x.refusal.code != "" {
+		return
+	}
+	x.origin = p.originOf(info, inbound, &head)
 	x.inbound = inboundSide{
 		destination: info.destination, own: info.address, where: x.origin.where, labels: x.origin.labels,
-		request: viewOfStream(x.head),
+		request: request,
 	}
 	x.choose.begin(p, &x.inbound, x.origin.labels, openCount{requests: 1})
 	x.peers = true

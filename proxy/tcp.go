@@ -29,7 +29,11 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 			reset(client)
 			return
 		}
-		upstream, err := p.upstreams.connect(ctx, *to, mesh.ALPNTCP)
+		protocols := []string{mesh.ALPNTCP}
+		if to.handoff {
+			protocols = []string{mesh.ALPNHandoff, mesh.ALPNTCP}
+		}
+		upstream, err := p.upstreams.connect(ctx, *to, protocols...)
 		if err == nil {
 			carried = true
 			to.ended(time.Now(), false)

@@ -33,7 +33,7 @@ var errNoMeshProtocol = errors.New("the peer does not speak the mesh's protocol"
 // meshServerConfig is the TLS of the inbound side: any workload of the trust domain may come in.
 func (p *Proxy) meshServerConfig() *tls.Config {
 	config := identity.ServerConfig(p.options.Certificates, p.options.Bundles, p.options.ID.TrustDomain())
-	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNHTTP2, mesh.ALPNTCP}
+	config.NextProtos = []string{mesh.ALPNHTTP1, mesh.ALPNHTTP2, mesh.ALPNHandoff, mesh.ALPNTCP}
 	giveTickets(config, p.options.Bundles, p.options.Now)
 	return config
 }

@@ -39,6 +39,8 @@ type hop struct {
 	identity string
 	// local is set for the pod's own application.
 	local bool
+	// handoff says that it is a peer, to which callers are passed on that have been let in.
+	handoff bool
 	// key is what the attempt is remembered by when it fails.
 	key string
 	// revision that the attempt is open on.

@@ -23,6 +23,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&RolloutPolicy{}, &RolloutPolicyList{},
 		&Notifier{}, &NotifierList{},
 		&TrafficPolicy{}, &TrafficPolicyList{},
+		&AccessPolicy{}, &AccessPolicyList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -27,6 +27,9 @@ const (
 	// LabelInject on a namespace or a pod asks for the sidecar (InjectEnabled) or refuses it
 	// (InjectDisabled).
 	LabelInject = "sluice.dev/inject"
+	// AnnotationDefaultAccess on a namespace says who may call pods there that no enforcing AccessPolicy
+	// names: DefaultAccessAllow, DefaultAccessMeshed or DefaultAccessDeny.
+	AnnotationDefaultAccess = "sluice.dev/default-access"
 	// AnnotationWorkload is on an injected pod: the namespace-local name of its workload.
 	AnnotationWorkload = "sluice.dev/workload"
 	// AnnotationSourceRevision on a workload says which revision of its source it is at, for those who
@@ -51,12 +54,17 @@ const (
 
 // Values of the labels above.
 const (
-	ManageOff       = "off"
-	HoldPending     = "pending"
-	RestartsHeld    = "held"
-	InjectEnabled   = "enabled"
-	InjectDisabled  = "disabled"
-	RevisionStable  = "stable"
-	RevisionCanary  = "canary"
-	RevisionHistory = "history"
+	ManageOff      = "off"
+	HoldPending    = "pending"
+	RestartsHeld   = "held"
+	InjectEnabled  = "enabled"
+	InjectDisabled = "disabled"
+	// DefaultAccessAllow lets everybody in, DefaultAccessMeshed who has an identity of the mesh,
+	// DefaultAccessDeny nobody.
+	DefaultAccessAllow  = "allow"
+	DefaultAccessMeshed = "meshed"
+	DefaultAccessDeny   = "deny"
+	RevisionStable      = "stable"
+	RevisionCanary      = "canary"
+	RevisionHistory     = "history"
 )

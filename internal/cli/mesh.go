@@ -21,6 +21,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/mesh/discovery"
 	"github.com/sluice-mesh/sluice/mesh/identity"
@@ -39,6 +40,7 @@ type meshOptions struct {
 	proxyResources  string
 	injectDefault   string
 	liveReports     bool
+	defaultAccess   string
 }
 
 func newMesh() *cobra.Command {
@@ -61,6 +63,7 @@ func newMesh() *cobra.Command {
 	flags.StringVar(&options.proxyResources, "proxy-resources", "", "the sidecar's resources, as in a pod, in JSON")
 	flags.StringVar(&options.injectDefault, "inject-default", v1alpha1.InjectDisabled, "what happens to pods without the label sluice.dev/inject: enabled or disabled")
 	flags.BoolVar(&options.liveReports, "live-reports", false, "ask proxies what they count each second while a workload has a run, for a controller with --live")
+	flags.StringVar(&options.defaultAccess, "default-access", v1alpha1.DefaultAccessAllow, "who may call pods where neither an AccessPolicy nor the namespace says it: allow, meshed or deny")
 	return command
 }
 
@@ -128,6 +131,11 @@ func (o *meshOptions) injection() (inject.Config, spiffeid.TrustDomain, error) {
 	if o.injectDefault != v1alpha1.InjectEnabled && o.injectDefault != v1alpha1.InjectDisabled {
 		return config, domain, fmt.Errorf("--inject-default %s: write enabled or disabled", o.injectDefault)
 	}
+	switch o.defaultAccess {
+	case v1alpha1.DefaultAccessAllow, v1alpha1.DefaultAccessMeshed, v1alpha1.DefaultAccessDeny:
+	default:
+		return config, domain, fmt.Errorf("--default-access %s: write allow, meshed or deny", o.defaultAccess)
+	}
 	switch config.ProxyImagePullPolicy {
 	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
@@ -180,6 +188,7 @@ func (p *meshParts) assemble() (manager.Manager, error) {
 	}
 	watcher := discovery.NewServer(discovery.Options{
 		Cache: made.GetCache(), Client: p.writer, TrustDomain: p.issuer.TrustDomain(), Reader: reader, Logger: p.logger,
+		DefaultAccess: mesh.AccessDefault(o.defaultAccess),
 	})
 	mux := http.NewServeMux()
 	mux.Handle(ca.NewServer(p.issuer, ca.NewTokenReviewer(p.writer), p.logger).Handler())

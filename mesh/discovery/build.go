@@ -32,6 +32,10 @@ type Inputs struct {
 	TrafficSplits  []*v1alpha1.TrafficSplit
 	// TrafficPolicies have the names of their Services.
 	TrafficPolicies []*v1alpha1.TrafficPolicy
+	// AccessPolicies name workloads; Namespaces say what holds without them, or else DefaultAccess.
+	AccessPolicies []*v1alpha1.AccessPolicy
+	Namespaces     []*metav1.PartialObjectMetadata
+	DefaultAccess  mesh.AccessDefault
 }
 
 // Index answers what an address leads to, at one moment. It is immutable.
@@ -48,7 +52,8 @@ type Index struct {
 	// timeouts by "namespace/name" of the Service.
 	timeouts map[string]mesh.Timeouts
 	// ports by "namespace/name" of the pod.
-	ports map[string][]podPort
+	ports  map[string][]podPort
+	access access
 }
 
 type servicePort struct {
@@ -79,6 +84,7 @@ func Build(trustDomain spiffeid.TrustDomain, inputs Inputs) *Index {
 		splits:    map[string]*split{},
 		timeouts:  timeoutsOf(inputs.TrafficPolicies),
 		ports:     map[string][]podPort{},
+		access:    newAccess(trustDomain, inputs),
 	}
 	index.addServices(inputs.Services)
 	index.addSlices(inputs.EndpointSlices, inputs.Services)

@@ -130,6 +130,10 @@ func (i *Inputs) add(t testing.TB, document []byte) {
 		i.TrafficSplits = append(i.TrafficSplits, read[v1alpha1.TrafficSplit](t, document))
 	case "TrafficPolicy":
 		i.TrafficPolicies = append(i.TrafficPolicies, read[v1alpha1.TrafficPolicy](t, document))
+	case "AccessPolicy":
+		i.AccessPolicies = append(i.AccessPolicies, read[v1alpha1.AccessPolicy](t, document))
+	case "Namespace":
+		i.Namespaces = append(i.Namespaces, read[metav1.PartialObjectMetadata](t, document))
 	case "":
 	default:
 		require.Fail(t, "unknown kind", meta.Kind)

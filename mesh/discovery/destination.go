@@ -171,6 +171,7 @@ func (x *Index) Inbound(key string) *mesh.Inbound {
 		Workload:        found.workload,
 		PodTemplateHash: found.hash,
 		Protocols:       x.protocolsOf(found),
+		Access:          x.access.of(found),
 	}
 	if split := x.splits[found.workload]; split != nil {
 		inbound.Split = &split.Split

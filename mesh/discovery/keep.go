@@ -22,6 +22,8 @@ func CacheByObject() map[client.Object]cache.ByObject {
 		replicaSetMetadata():         {Transform: keepObject},
 		&v1alpha1.TrafficSplit{}:     {Transform: keepObject},
 		&v1alpha1.TrafficPolicy{}:    {Transform: keepObject},
+		&v1alpha1.AccessPolicy{}:     {Transform: keepObject},
+		namespaceMetadata():          {Transform: keepNamespace},
 	}
 }
 
@@ -30,6 +32,21 @@ func keepObject(object any) (any, error) {
 	if metadata, ok := object.(metav1.Object); ok {
 		metadata.SetManagedFields(nil)
 		metadata.SetAnnotations(nil)
+	}
+	return object, nil
+}
+
+// keepNamespace keeps the one annotation that discovery reads, and the labels, which the injector does.
+func keepNamespace(object any) (any, error) {
+	metadata, ok := object.(metav1.Object)
+	if !ok {
+		return object, nil
+	}
+	written, there := metadata.GetAnnotations()[v1alpha1.AnnotationDefaultAccess]
+	metadata.SetManagedFields(nil)
+	metadata.SetAnnotations(nil)
+	if there {
+		metadata.SetAnnotations(map[string]string{v1alpha1.AnnotationDefaultAccess: written})
 	}
 	return object, nil
 }
@@ -44,7 +61,8 @@ func keepPod(object any) (any, error) {
 	kept.Spec.ServiceAccountName = full.Spec.ServiceAccountName
 	kept.Spec.HostNetwork = full.Spec.HostNetwork
 	if hasProxy(full) {
-		kept.Spec.InitContainers = []corev1.Container{{Name: proxyContainer}}
+		kept.Spec.InitContainers = keepProbed(full.Spec.InitContainers)
+		kept.Spec.Containers = keepProbed(full.Spec.Containers)
 	}
 	kept.Status.Phase = full.Status.Phase
 	kept.Status.PodIPs = full.Status.PodIPs

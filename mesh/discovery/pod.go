@@ -37,6 +37,8 @@ type pod struct {
 	hash     string
 	// identity is set when the pod has a proxy.
 	identity string
+	// called is what policies name the pod by, "namespace/kind/name" of its workload; empty when it has none.
+	called string
 	// ready is the pod's own readiness; terminating pods may still be ready.
 	ready, terminating bool
 	// peer is endpoint(0), made once because each other pod of the workload needs it.
@@ -69,6 +71,10 @@ func (x *Index) addPods(trustDomain spiffeid.TrustDomain, inputs Inputs) {
 		}
 		made := makePod(trustDomain, object)
 		made.workload = x.workloadOf(object, replicaSets)
+		made.called = calledOf(object, made.workload)
+		if made.identity != "" {
+			x.access.addProbes(made.key(), object)
+		}
 		made.peer = made.endpoint(0)
 		x.pods[made.key()] = made
 		if made.workload != "" {

@@ -92,7 +92,9 @@ func (r *registry) publish(index *Index) {
 	}
 	same := sameWorkloads(before, index)
 	for pod, stream := range r.streams {
-		if sameInbound(before, index, pod, same) {
+		// What it was told of a pod that has been deleted stays: its proxy may still serve, and who may call it
+		// must not be forgotten.
+		if index.pods[pod] == nil || sameInbound(before, index, pod, same) {
 			continue
 		}
 		next := index.Inbound(pod)
@@ -299,7 +301,7 @@ func sameInbound(before, after *Index, key string, same map[string]bool) bool {
 	}
 	old, fresh := before.pods[key], after.pods[key]
 	return old != nil && fresh != nil && *old == *fresh && (fresh.workload == "" || same[fresh.workload]) &&
-		slices.Equal(before.ports[key], after.ports[key])
+		slices.Equal(before.ports[key], after.ports[key]) && before.access.of(old).Equal(after.access.of(fresh))
 }
 
 func (r *registry) statusChanged() {
@@ -329,5 +331,5 @@ func equalDestinations(a, b *mesh.Destination) bool {
 func equalInbounds(a, b *mesh.Inbound) bool {
 	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash &&
 		slices.EqualFunc(inboundSplits(a), inboundSplits(b), mesh.Split.Equal) &&
-		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols)
+		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && a.Access.Equal(b.Access)
 }

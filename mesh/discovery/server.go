@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/mesh/meshpb"
 )
@@ -44,7 +45,10 @@ type Options struct {
 	// Reader is who may read what proxies count each second. The zero ID is nobody: proxies are then not
 	// asked for it.
 	Reader spiffeid.ID
-	Logger logr.Logger
+	// DefaultAccess is who may call pods where neither an AccessPolicy nor their namespace says it; everybody
+	// when empty.
+	DefaultAccess mesh.AccessDefault
+	Logger        logr.Logger
 	// Settle is how long after its start the server writes no status: proxies that were connected
 	// to its predecessor must have had the time to come, or all of none would have acknowledged.
 	// 10 s when 0, none when negative.
@@ -66,6 +70,9 @@ type Server struct {
 func NewServer(options Options) *Server {
 	if options.Now == nil {
 		options.Now = time.Now
+	}
+	if options.DefaultAccess == "" {
+		options.DefaultAccess = mesh.AccessAllow
 	}
 	if options.Settle == 0 {
 		options.Settle = defaultSettle
@@ -90,6 +97,7 @@ func (s *Server) Start(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return newWatcher(s.options.Logger).run(ctx, s.options.Cache, func(inputs Inputs) {
+			inputs.DefaultAccess = s.options.DefaultAccess
 			s.registry.publish(Build(s.options.TrustDomain, inputs))
 		})
 	})

@@ -45,14 +45,24 @@ func toMatch(from *v1alpha1.RequestMatch) mesh.RequestMatch {
 	for _, parameter := range from.QueryParams {
 		made.QueryParams = append(made.QueryParams, toValueMatch(parameter.Name, parameter.Exact, parameter.Present))
 	}
-	switch path := from.Path; {
-	case path == nil:
-	case path.Exact != nil:
-		made.Path = mesh.NewValueMatch("", mesh.MatchExact, *path.Exact)
-	case path.Prefix != nil:
-		made.Path = mesh.NewValueMatch("", mesh.MatchPrefix, *path.Prefix)
+	if from.Path != nil {
+		made.Path = toPathMatch(from.Path)
 	}
 	return made
+}
+
+// matchNothing is no kind: without one a path would be any.
+const matchNothing mesh.MatchKind = "nothing"
+
+// toPathMatch makes a match of which admission let in one kind; without any it matches nothing.
+func toPathMatch(from *v1alpha1.PathMatch) mesh.ValueMatch {
+	switch {
+	case from.Exact != nil:
+		return mesh.NewValueMatch("", mesh.MatchExact, *from.Exact)
+	case from.Prefix != nil:
+		return mesh.NewValueMatch("", mesh.MatchPrefix, *from.Prefix)
+	}
+	return mesh.NewValueMatch("", matchNothing, "")
 }
 
 // toValueMatch makes a match of which admission let in one kind; without any it is of a kind that

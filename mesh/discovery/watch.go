@@ -28,15 +28,22 @@ import (
 // change after it is published at once.
 const publishInterval = 50 * time.Millisecond
 
-// +kubebuilder:rbac:groups="",resources=services;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=services;pods;namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch
-// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits;trafficpolicies,verbs=get;list;watch
+// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits;trafficpolicies;accesspolicies,verbs=get;list;watch
 
 // replicaSetMetadata is how ReplicaSets are watched: their owners are all that is read.
 func replicaSetMetadata() *metav1.PartialObjectMetadata {
 	metadata := &metav1.PartialObjectMetadata{}
 	metadata.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind(kindReplicaSet))
+	return metadata
+}
+
+// namespaceMetadata is how namespaces are watched, as the injector does.
+func namespaceMetadata() *metav1.PartialObjectMetadata {
+	metadata := &metav1.PartialObjectMetadata{}
+	metadata.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Namespace"))
 	return metadata
 }
 
@@ -51,6 +58,8 @@ type watcher struct {
 	replicaSets    *collection[*metav1.PartialObjectMetadata]
 	trafficSplits  *collection[*v1alpha1.TrafficSplit]
 	policies       *collection[*v1alpha1.TrafficPolicy]
+	accessPolicies *collection[*v1alpha1.AccessPolicy]
+	namespaces     *collection[*metav1.PartialObjectMetadata]
 }
 
 func newWatcher(log logr.Logger) *watcher {
@@ -61,6 +70,8 @@ func newWatcher(log logr.Logger) *watcher {
 	w.replicaSets = newCollection[*metav1.PartialObjectMetadata](w.changed, nil)
 	w.trafficSplits = newCollection(w.changed, sameTrafficSplit)
 	w.policies = newCollection[*v1alpha1.TrafficPolicy](w.changed, nil)
+	w.accessPolicies = newCollection[*v1alpha1.AccessPolicy](w.changed, nil)
+	w.namespaces = newCollection(w.changed, sameNamespace)
 	return w
 }
 
@@ -80,6 +91,8 @@ func (w *watcher) inputs() Inputs {
 		TrafficSplits:  w.trafficSplits.list(),
 
 		TrafficPolicies: w.policies.list(),
+		AccessPolicies:  w.accessPolicies.list(),
+		Namespaces:      w.namespaces.list(),
 	}
 }
 
@@ -97,11 +110,13 @@ func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Input
 		{replicaSetMetadata(), w.replicaSets},
 		{&v1alpha1.TrafficSplit{}, w.trafficSplits},
 		{&v1alpha1.TrafficPolicy{}, w.policies},
+		{&v1alpha1.AccessPolicy{}, w.accessPolicies},
+		{namespaceMetadata(), w.namespaces},
 	} {
 		informer, err := reads.GetInformer(ctx, one.object)
-		if _, policy := one.object.(*v1alpha1.TrafficPolicy); policy && meta.IsNoMatchError(err) {
+		if isPolicy(one.object) && meta.IsNoMatchError(err) {
 			// Definitions may be older than this program; without the kind nobody can have written one.
-			w.log.Error(err, "TrafficPolicies are not watched: install their definition and restart")
+			w.log.Error(err, "policies are not watched: install their definition and restart")
 			continue
 		}
 		if err != nil {
@@ -119,6 +134,14 @@ func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Input
 		w.publishChanges(ctx, publish)
 	}
 	return nil
+}
+
+func isPolicy(object client.Object) bool {
+	switch object.(type) {
+	case *v1alpha1.TrafficPolicy, *v1alpha1.AccessPolicy:
+		return true
+	}
+	return false
 }
 
 func (w *watcher) publishChanges(ctx context.Context, publish func(Inputs)) {
@@ -199,6 +222,11 @@ func (c *collection[T]) put(object any) {
 // sameTrafficSplit: statuses are our own writing.
 func sameTrafficSplit(before, after *v1alpha1.TrafficSplit) bool {
 	return before.UID == after.UID && before.Generation == after.Generation
+}
+
+// sameNamespace compares what access reads, which keepNamespace has left.
+func sameNamespace(before, after *metav1.PartialObjectMetadata) bool {
+	return before.Annotations[v1alpha1.AnnotationDefaultAccess] == after.Annotations[v1alpha1.AnnotationDefaultAccess]
 }
 
 // samePod holds for what kubelets write all the time. It compares what keepPod has left.

@@ -74,6 +74,7 @@ func FromInbound(inbound *mesh.Inbound) *Inbound {
 		Workload:        inbound.Workload,
 		PodTemplateHash: inbound.PodTemplateHash,
 		Peers:           convert(inbound.Peers, fromEndpoint),
+		Access:          fromAccess(inbound.Access),
 	}
 	if inbound.Split != nil {
 		message.Split = fromSplit(*inbound.Split)
@@ -96,6 +97,7 @@ func (x *Inbound) ToMesh() *mesh.Inbound {
 		Workload:        x.GetWorkload(),
 		PodTemplateHash: x.GetPodTemplateHash(),
 		Peers:           convert(x.GetPeers(), toEndpoint),
+		Access:          toAccess(x.GetAccess()),
 	}
 	if x.GetSplit() != nil {
 		split := toSplit(x.GetSplit())

@@ -3,6 +3,7 @@
 package meshpb
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,7 +76,25 @@ func TestInboundRoundTrip(t *testing.T) {
 			},
 			Peers:     []mesh.Endpoint{{Address: "10.244.0.6:0", Identity: "spiffe://cluster.local/ns/shop/sa/checkout", Ready: true}},
 			Protocols: map[uint16]mesh.Protocol{8080: mesh.ProtocolHTTP1, 5432: mesh.ProtocolTCP, 9000: mesh.ProtocolDetect},
+			Access: &mesh.Access{
+				Default: mesh.AccessMeshed,
+				Policies: []mesh.AccessPolicy{
+					{Name: "a", Mode: mesh.AccessEnforce, Rules: []mesh.AccessRule{{
+						Identities: []string{"spiffe://cluster.local/ns/web/sa/frontend"},
+						Namespaces: []string{"spiffe://cluster.local/ns/web/sa/"},
+						Networks:   []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::/0")},
+						Ports:      []uint16{8080},
+						Routes: []mesh.AccessRoute{
+							{Methods: []string{"GET"}, Path: mesh.NewValueMatch("", mesh.MatchPrefix, "/api")}, {Methods: []string{"HEAD"}},
+						},
+					}}},
+					{Name: "b", Mode: mesh.AccessAudit},
+				},
+				Probes: []mesh.Probe{{Port: 8080, Method: "GET", Path: "/healthz"}},
+			},
 		},
+		"nobody":   {Access: &mesh.Access{Default: mesh.AccessDeny}},
+		"everyone": {Access: &mesh.Access{Default: mesh.AccessAllow}},
 	}
 	for name, inbound := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +117,22 @@ func TestToMeshOfWhatANewerOrBrokenPeerSends(t *testing.T) {
 	require.False(t, match.Headers[0].Holds("anything"), "a kind that is not known matches nothing")
 	require.False(t, match.Headers[1].Holds("("), "nor does an expression that is none")
 	require.False(t, match.Path.HoldsPath("/"))
+}
+
+// What cannot be read keeps callers out: it must not leave a rule that lets in more.
+func TestAccessOfANewerOrBrokenPeer(t *testing.T) {
+	access := toAccess(&Access{
+		Default: AccessDefault(99),
+		Policies: []*AccessPolicy{{Mode: AccessMode(99), Rules: []*AccessRule{
+			{Networks: []string{"everywhere"}, Ports: []uint32{70000}, Routes: []*AccessRoute{{Path: &ValueMatch{Kind: MatchKind(99), Value: "/"}}}},
+		}}},
+	})
+	require.Equal(t, mesh.AccessDeny, access.Default)
+	require.Equal(t, mesh.AccessEnforce, access.Policies[0].Mode)
+	rule := access.Policies[0].Rules[0]
+	require.Equal(t, []netip.Prefix{{}}, rule.Networks)
+	require.Equal(t, []uint16{0}, rule.Ports)
+	require.False(t, rule.Routes[0].Path.HoldsPath("/"))
 }
 
 // overTheWire encodes and decodes a message; a nil message stays nil.

@@ -133,6 +133,103 @@ func (MatchKind) EnumDescriptor() ([]byte, []int) {
 	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{1}
 }
 
+// Who is let in where no policy is enforced. A proxy to which a value is new takes it as deny.
+type AccessDefault int32
+
+const (
+	AccessDefault_ACCESS_DEFAULT_DENY   AccessDefault = 0
+	AccessDefault_ACCESS_DEFAULT_ALLOW  AccessDefault = 1
+	AccessDefault_ACCESS_DEFAULT_MESHED AccessDefault = 2
+)
+
+// Enum value maps for AccessDefault.
+var (
+	AccessDefault_name = map[int32]string{
+		0: "ACCESS_DEFAULT_DENY",
+		1: "ACCESS_DEFAULT_ALLOW",
+		2: "ACCESS_DEFAULT_MESHED",
+	}
+	AccessDefault_value = map[string]int32{
+		"ACCESS_DEFAULT_DENY":   0,
+		"ACCESS_DEFAULT_ALLOW":  1,
+		"ACCESS_DEFAULT_MESHED": 2,
+	}
+)
+
+func (x AccessDefault) Enum() *AccessDefault {
+	p := new(AccessDefault)
+	*p = x
+	return p
+}
+
+func (x AccessDefault) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AccessDefault) Descriptor() protoreflect.EnumDescriptor {
+	return file_mesh_meshpb_mesh_proto_enumTypes[2].Descriptor()
+}
+
+func (AccessDefault) Type() protoreflect.EnumType {
+	return &file_mesh_meshpb_mesh_proto_enumTypes[2]
+}
+
+func (x AccessDefault) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AccessDefault.Descriptor instead.
+func (AccessDefault) EnumDescriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{2}
+}
+
+// A proxy to which a mode is new enforces the policy.
+type AccessMode int32
+
+const (
+	AccessMode_ACCESS_MODE_ENFORCE AccessMode = 0
+	AccessMode_ACCESS_MODE_AUDIT   AccessMode = 1
+)
+
+// Enum value maps for AccessMode.
+var (
+	AccessMode_name = map[int32]string{
+		0: "ACCESS_MODE_ENFORCE",
+		1: "ACCESS_MODE_AUDIT",
+	}
+	AccessMode_value = map[string]int32{
+		"ACCESS_MODE_ENFORCE": 0,
+		"ACCESS_MODE_AUDIT":   1,
+	}
+)
+
+func (x AccessMode) Enum() *AccessMode {
+	p := new(AccessMode)
+	*p = x
+	return p
+}
+
+func (x AccessMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AccessMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_mesh_meshpb_mesh_proto_enumTypes[3].Descriptor()
+}
+
+func (AccessMode) Type() protoreflect.EnumType {
+	return &file_mesh_meshpb_mesh_proto_enumTypes[3]
+}
+
+func (x AccessMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AccessMode.Descriptor instead.
+func (AccessMode) EnumDescriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{3}
+}
+
 type CertifyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A service-account token with the audience "identity.sluice.dev".
@@ -1924,7 +2021,9 @@ type Inbound struct {
 	// that it came to.
 	Peers []*Endpoint `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`
 	// Protocols of the pod's ports where they are known, by port.
-	Protocols     map[uint32]Protocol `protobuf:"bytes,5,rep,name=protocols,proto3" json:"protocols,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=sluice.mesh.v1alpha1.Protocol"`
+	Protocols map[uint32]Protocol `protobuf:"bytes,5,rep,name=protocols,proto3" json:"protocols,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=sluice.mesh.v1alpha1.Protocol"`
+	// Absent when everybody may call the pod.
+	Access        *Access `protobuf:"bytes,6,opt,name=access,proto3" json:"access,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,6 +2093,332 @@ func (x *Inbound) GetProtocols() map[uint32]Protocol {
 	return nil
 }
 
+func (x *Inbound) GetAccess() *Access {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+// Access says who may call a pod. What narrows a rule in a later version must not come in the fields of
+// AccessRule, of which an older proxy would see the wider rest: such rules go to a field of their own.
+type Access struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Default  AccessDefault          `protobuf:"varint,1,opt,name=default,proto3,enum=sluice.mesh.v1alpha1.AccessDefault" json:"default,omitempty"`
+	Policies []*AccessPolicy        `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
+	// Requests of kubelets, which are let in whoever sends them.
+	Probes        []*Probe `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Access) Reset() {
+	*x = Access{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Access) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Access) ProtoMessage() {}
+
+func (x *Access) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Access.ProtoReflect.Descriptor instead.
+func (*Access) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Access) GetDefault() AccessDefault {
+	if x != nil {
+		return x.Default
+	}
+	return AccessDefault_ACCESS_DEFAULT_DENY
+}
+
+func (x *Access) GetPolicies() []*AccessPolicy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *Access) GetProbes() []*Probe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+type AccessPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Mode          AccessMode             `protobuf:"varint,2,opt,name=mode,proto3,enum=sluice.mesh.v1alpha1.AccessMode" json:"mode,omitempty"`
+	Rules         []*AccessRule          `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessPolicy) Reset() {
+	*x = AccessPolicy{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessPolicy) ProtoMessage() {}
+
+func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessPolicy.ProtoReflect.Descriptor instead.
+func (*AccessPolicy) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AccessPolicy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AccessPolicy) GetMode() AccessMode {
+	if x != nil {
+		return x.Mode
+	}
+	return AccessMode_ACCESS_MODE_ENFORCE
+}
+
+func (x *AccessPolicy) GetRules() []*AccessRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// AccessRule lets in whom any of identities, namespaces and networks names.
+type AccessRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SPIFFE IDs.
+	Identities []string `protobuf:"bytes,1,rep,name=identities,proto3" json:"identities,omitempty"`
+	// What SPIFFE IDs of a namespace begin with, the last slash included.
+	Namespaces []string `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Networks such as 10.0.0.0/8. One that cannot be read means nobody.
+	Networks []string `protobuf:"bytes,3,rep,name=networks,proto3" json:"networks,omitempty"`
+	// All when there are none.
+	Ports []uint32 `protobuf:"varint,4,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	// All, and all connections that are not HTTP, when there are none.
+	Routes        []*AccessRoute `protobuf:"bytes,5,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRule) Reset() {
+	*x = AccessRule{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRule) ProtoMessage() {}
+
+func (x *AccessRule) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
+func (*AccessRule) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *AccessRule) GetIdentities() []string {
+	if x != nil {
+		return x.Identities
+	}
+	return nil
+}
+
+func (x *AccessRule) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *AccessRule) GetNetworks() []string {
+	if x != nil {
+		return x.Networks
+	}
+	return nil
+}
+
+func (x *AccessRule) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *AccessRule) GetRoutes() []*AccessRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+type AccessRoute struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Any when there are none.
+	Methods []string `protobuf:"bytes,1,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Absent for any.
+	Path          *ValueMatch `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessRoute) Reset() {
+	*x = AccessRoute{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessRoute) ProtoMessage() {}
+
+func (x *AccessRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessRoute.ProtoReflect.Descriptor instead.
+func (*AccessRoute) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AccessRoute) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *AccessRoute) GetPath() *ValueMatch {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+type Probe struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probe) Reset() {
+	*x = Probe{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probe) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probe) ProtoMessage() {}
+
+func (x *Probe) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probe.ProtoReflect.Descriptor instead.
+func (*Probe) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Probe) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Probe) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *Probe) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // KeptIdentity is what a proxy keeps of its identity for its next start. It is sent to nobody.
 type KeptIdentity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2006,7 +2431,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2443,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2456,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -2181,16 +2606,43 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x0eRevisionWeight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xe4\x02\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\x9a\x03\n" +
 	"\aInbound\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x121\n" +
 	"\x05split\x18\x03 \x01(\v2\x1b.sluice.mesh.v1alpha1.SplitR\x05split\x124\n" +
 	"\x05peers\x18\x04 \x03(\v2\x1e.sluice.mesh.v1alpha1.EndpointR\x05peers\x12J\n" +
-	"\tprotocols\x18\x05 \x03(\v2,.sluice.mesh.v1alpha1.Inbound.ProtocolsEntryR\tprotocols\x1a\\\n" +
+	"\tprotocols\x18\x05 \x03(\v2,.sluice.mesh.v1alpha1.Inbound.ProtocolsEntryR\tprotocols\x124\n" +
+	"\x06access\x18\x06 \x01(\v2\x1c.sluice.mesh.v1alpha1.AccessR\x06access\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"_\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xbc\x01\n" +
+	"\x06Access\x12=\n" +
+	"\adefault\x18\x01 \x01(\x0e2#.sluice.mesh.v1alpha1.AccessDefaultR\adefault\x12>\n" +
+	"\bpolicies\x18\x02 \x03(\v2\".sluice.mesh.v1alpha1.AccessPolicyR\bpolicies\x123\n" +
+	"\x06probes\x18\x03 \x03(\v2\x1b.sluice.mesh.v1alpha1.ProbeR\x06probes\"\x90\x01\n" +
+	"\fAccessPolicy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\x04mode\x18\x02 \x01(\x0e2 .sluice.mesh.v1alpha1.AccessModeR\x04mode\x126\n" +
+	"\x05rules\x18\x03 \x03(\v2 .sluice.mesh.v1alpha1.AccessRuleR\x05rules\"\xb9\x01\n" +
+	"\n" +
+	"AccessRule\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x01 \x03(\tR\n" +
+	"identities\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x02 \x03(\tR\n" +
+	"namespaces\x12\x1a\n" +
+	"\bnetworks\x18\x03 \x03(\tR\bnetworks\x12\x14\n" +
+	"\x05ports\x18\x04 \x03(\rR\x05ports\x129\n" +
+	"\x06routes\x18\x05 \x03(\v2!.sluice.mesh.v1alpha1.AccessRouteR\x06routes\"]\n" +
+	"\vAccessRoute\x12\x18\n" +
+	"\amethods\x18\x01 \x03(\tR\amethods\x124\n" +
+	"\x04path\x18\x02 \x01(\v2 .sluice.mesh.v1alpha1.ValueMatchR\x04path\"G\n" +
+	"\x05Probe\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\"_\n" +
 	"\fKeptIdentity\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x12=\n" +
 	"\x06answer\x18\x02 \x01(\v2%.sluice.mesh.v1alpha1.CertifyResponseR\x06answer*E\n" +
@@ -2204,7 +2656,15 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x11MATCH_KIND_PREFIX\x10\x02\x12\x14\n" +
 	"\x10MATCH_KIND_REGEX\x10\x03\x12\x16\n" +
 	"\x12MATCH_KIND_PRESENT\x10\x04\x12\x15\n" +
-	"\x11MATCH_KIND_ABSENT\x10\x052b\n" +
+	"\x11MATCH_KIND_ABSENT\x10\x05*]\n" +
+	"\rAccessDefault\x12\x17\n" +
+	"\x13ACCESS_DEFAULT_DENY\x10\x00\x12\x18\n" +
+	"\x14ACCESS_DEFAULT_ALLOW\x10\x01\x12\x19\n" +
+	"\x15ACCESS_DEFAULT_MESHED\x10\x02*<\n" +
+	"\n" +
+	"AccessMode\x12\x17\n" +
+	"\x13ACCESS_MODE_ENFORCE\x10\x00\x12\x15\n" +
+	"\x11ACCESS_MODE_AUDIT\x10\x012b\n" +
 	"\bIdentity\x12V\n" +
 	"\aCertify\x12$.sluice.mesh.v1alpha1.CertifyRequest\x1a%.sluice.mesh.v1alpha1.CertifyResponse2a\n" +
 	"\tDiscovery\x12T\n" +
@@ -2224,84 +2684,99 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 	return file_mesh_meshpb_mesh_proto_rawDescData
 }
 
-var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
-	(*CertifyRequest)(nil),  // 2: sluice.mesh.v1alpha1.CertifyRequest
-	(*CertifyResponse)(nil), // 3: sluice.mesh.v1alpha1.CertifyResponse
-	(*ReadRequest)(nil),     // 4: sluice.mesh.v1alpha1.ReadRequest
-	(*ReadResponse)(nil),    // 5: sluice.mesh.v1alpha1.ReadResponse
-	(*PodTally)(nil),        // 6: sluice.mesh.v1alpha1.PodTally
-	(*Carriers)(nil),        // 7: sluice.mesh.v1alpha1.Carriers
-	(*WatchRequest)(nil),    // 8: sluice.mesh.v1alpha1.WatchRequest
-	(*Hello)(nil),           // 9: sluice.mesh.v1alpha1.Hello
-	(*Subscribe)(nil),       // 10: sluice.mesh.v1alpha1.Subscribe
-	(*Unsubscribe)(nil),     // 11: sluice.mesh.v1alpha1.Unsubscribe
-	(*Report)(nil),          // 12: sluice.mesh.v1alpha1.Report
-	(*OpenCount)(nil),       // 13: sluice.mesh.v1alpha1.OpenCount
-	(*Tally)(nil),           // 14: sluice.mesh.v1alpha1.Tally
-	(*Served)(nil),          // 15: sluice.mesh.v1alpha1.Served
-	(*Called)(nil),          // 16: sluice.mesh.v1alpha1.Called
-	(*WatchResponse)(nil),   // 17: sluice.mesh.v1alpha1.WatchResponse
-	(*Destination)(nil),     // 18: sluice.mesh.v1alpha1.Destination
-	(*Timeouts)(nil),        // 19: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 20: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 21: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 22: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 23: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 24: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 25: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 26: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 27: sluice.mesh.v1alpha1.Inbound
-	(*KeptIdentity)(nil),    // 28: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 29: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(AccessDefault)(0),      // 2: sluice.mesh.v1alpha1.AccessDefault
+	(AccessMode)(0),         // 3: sluice.mesh.v1alpha1.AccessMode
+	(*CertifyRequest)(nil),  // 4: sluice.mesh.v1alpha1.CertifyRequest
+	(*CertifyResponse)(nil), // 5: sluice.mesh.v1alpha1.CertifyResponse
+	(*ReadRequest)(nil),     // 6: sluice.mesh.v1alpha1.ReadRequest
+	(*ReadResponse)(nil),    // 7: sluice.mesh.v1alpha1.ReadResponse
+	(*PodTally)(nil),        // 8: sluice.mesh.v1alpha1.PodTally
+	(*Carriers)(nil),        // 9: sluice.mesh.v1alpha1.Carriers
+	(*WatchRequest)(nil),    // 10: sluice.mesh.v1alpha1.WatchRequest
+	(*Hello)(nil),           // 11: sluice.mesh.v1alpha1.Hello
+	(*Subscribe)(nil),       // 12: sluice.mesh.v1alpha1.Subscribe
+	(*Unsubscribe)(nil),     // 13: sluice.mesh.v1alpha1.Unsubscribe
+	(*Report)(nil),          // 14: sluice.mesh.v1alpha1.Report
+	(*OpenCount)(nil),       // 15: sluice.mesh.v1alpha1.OpenCount
+	(*Tally)(nil),           // 16: sluice.mesh.v1alpha1.Tally
+	(*Served)(nil),          // 17: sluice.mesh.v1alpha1.Served
+	(*Called)(nil),          // 18: sluice.mesh.v1alpha1.Called
+	(*WatchResponse)(nil),   // 19: sluice.mesh.v1alpha1.WatchResponse
+	(*Destination)(nil),     // 20: sluice.mesh.v1alpha1.Destination
+	(*Timeouts)(nil),        // 21: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 22: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 23: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 24: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 25: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 26: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 27: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 28: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 29: sluice.mesh.v1alpha1.Inbound
+	(*Access)(nil),          // 30: sluice.mesh.v1alpha1.Access
+	(*AccessPolicy)(nil),    // 31: sluice.mesh.v1alpha1.AccessPolicy
+	(*AccessRule)(nil),      // 32: sluice.mesh.v1alpha1.AccessRule
+	(*AccessRoute)(nil),     // 33: sluice.mesh.v1alpha1.AccessRoute
+	(*Probe)(nil),           // 34: sluice.mesh.v1alpha1.Probe
+	(*KeptIdentity)(nil),    // 35: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 36: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
-	6,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
-	7,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
-	14, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	26, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	9,  // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
-	10, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
-	11, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
-	12, // 7: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
-	14, // 8: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	13, // 9: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
-	15, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
-	16, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
-	18, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	27, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	8,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
+	9,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
+	16, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	28, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	11, // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
+	12, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
+	13, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
+	14, // 7: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
+	16, // 8: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	15, // 9: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
+	17, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
+	18, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
+	20, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
+	29, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 14: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	20, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	21, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	19, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	26, // 18: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	22, // 19: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	24, // 20: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	25, // 21: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	23, // 22: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	23, // 23: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	23, // 24: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	23, // 25: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	22, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	23, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	21, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	28, // 18: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	24, // 19: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	26, // 20: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	27, // 21: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	25, // 22: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	25, // 23: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	25, // 24: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	25, // 25: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
 	1,  // 26: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	21, // 27: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	20, // 28: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	29, // 29: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	3,  // 30: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 31: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	2,  // 32: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	8,  // 33: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	4,  // 34: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	3,  // 35: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	17, // 36: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	5,  // 37: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	35, // [35:38] is the sub-list for method output_type
-	32, // [32:35] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	23, // 27: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	22, // 28: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	36, // 29: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	30, // 30: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
+	2,  // 31: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
+	31, // 32: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
+	34, // 33: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	3,  // 34: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	32, // 35: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	33, // 36: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	25, // 37: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	5,  // 38: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 39: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	4,  // 40: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	10, // 41: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	6,  // 42: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	5,  // 43: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	19, // 44: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	7,  // 45: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	43, // [43:46] is the sub-list for method output_type
+	40, // [40:43] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -2321,8 +2796,8 @@ func file_mesh_meshpb_mesh_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   28,
+			NumEnums:      4,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package meshpb
+
+import (
+	"net/netip"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+func fromAccess(access *mesh.Access) *Access {
+	if access == nil {
+		return nil
+	}
+	return &Access{
+		Default:  fromDefault(access.Default),
+		Policies: convert(access.Policies, fromPolicy),
+		Probes: convert(access.Probes, func(probe mesh.Probe) *Probe {
+			return &Probe{Port: uint32(probe.Port), Method: probe.Method, Path: probe.Path}
+		}),
+	}
+}
+
+func toAccess(message *Access) *mesh.Access {
+	if message == nil {
+		return nil
+	}
+	return &mesh.Access{
+		Default:  toDefault(message.GetDefault()),
+		Policies: convert(message.GetPolicies(), toPolicy),
+		Probes: convert(message.GetProbes(), func(probe *Probe) mesh.Probe {
+			return mesh.Probe{Port: toPort(probe.GetPort()), Method: probe.GetMethod(), Path: probe.GetPath()}
+		}),
+	}
+}
+
+func fromDefault(access mesh.AccessDefault) AccessDefault {
+	switch access {
+	case mesh.AccessAllow:
+		return AccessDefault_ACCESS_DEFAULT_ALLOW
+	case mesh.AccessMeshed:
+		return AccessDefault_ACCESS_DEFAULT_MESHED
+	}
+	return AccessDefault_ACCESS_DEFAULT_DENY
+}
+
+// toDefault denies what this version does not know.
+func toDefault(access AccessDefault) mesh.AccessDefault {
+	switch access {
+	case AccessDefault_ACCESS_DEFAULT_ALLOW:
+		return mesh.AccessAllow
+	case AccessDefault_ACCESS_DEFAULT_MESHED:
+		return mesh.AccessMeshed
+	}
+	return mesh.AccessDeny
+}
+
+func fromPolicy(policy mesh.AccessPolicy) *AccessPolicy {
+	message := &AccessPolicy{Name: policy.Name, Rules: convert(policy.Rules, fromRule)}
+	if policy.Mode == mesh.AccessAudit {
+		message.Mode = AccessMode_ACCESS_MODE_AUDIT
+	}
+	return message
+}
+
+// toPolicy enforces what has a mode that this version does not know.
+func toPolicy(message *AccessPolicy) mesh.AccessPolicy {
+	policy := mesh.AccessPolicy{Name: message.GetName(), Mode: mesh.AccessEnforce, Rules: convert(message.GetRules(), toRule)}
+	if message.GetMode() == AccessMode_ACCESS_MODE_AUDIT {
+		policy.Mode = mesh.AccessAudit
+	}
+	return policy
+}
+
+func fromRule(rule mesh.AccessRule) *AccessRule {
+	return &AccessRule{
+		Identities: rule.Identities,
+		Namespaces: rule.Namespaces,
+		Networks:   convert(rule.Networks, netip.Prefix.String),
+		Ports:      convert(rule.Ports, func(port uint16) uint32 { return uint32(port) }),
+		Routes: convert(rule.Routes, func(route mesh.AccessRoute) *AccessRoute {
+			message := &AccessRoute{Methods: route.Methods}
+			if route.Path.Kind != "" {
+				message.Path = fromValue(route.Path)
+			}
+			return message
+		}),
+	}
+}
+
+// toRule keeps what it cannot read as something that means nobody and nothing: a list that becomes empty
+// would mean everything.
+func toRule(message *AccessRule) mesh.AccessRule {
+	return mesh.AccessRule{
+		Identities: message.GetIdentities(),
+		Namespaces: message.GetNamespaces(),
+		Networks: convert(message.GetNetworks(), func(text string) netip.Prefix {
+			network, err := netip.ParsePrefix(text)
+			if err != nil {
+				return netip.Prefix{} // Contains nobody.
+			}
+			return network
+		}),
+		Ports: convert(message.GetPorts(), toPort),
+		Routes: convert(message.GetRoutes(), func(route *AccessRoute) mesh.AccessRoute {
+			made := mesh.AccessRoute{Methods: route.GetMethods()}
+			if route.GetPath() != nil {
+				made.Path = toValue(route.GetPath())
+			}
+			return made
+		}),
+	}
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"strconv"
+	"sync/atomic"
+
+	"github.com/sluice-mesh/sluice/mesh"
+)
+
+// authzFamily is a metric of who was let in, under Linkerd's names.
+type authzFamily struct{ name, help string }
+
+// The pairs of what is counted for requests and for connections.
+const (
+	authzHTTP = "inbound_http_authz"
+	authzTCP  = "inbound_tcp_authz"
+	// authzTerminated are connections that were closed because they are no longer let in.
+	authzTerminated = "inbound_tcp_authz_terminate_total"
+	authzAudited    = "sluice_access_audited_total"
+)
+
+func authzFamilies() []authzFamily {
+	return []authzFamily{
+		{authzHTTP + "_allow_total", "Requests that were let in."},
+		{authzHTTP + "_deny_total", "Requests that were refused."},
+		{authzTCP + "_allow_total", "Connections carried as bytes that were let in."},
+		{authzTCP + "_deny_total", "Connections carried as bytes that were refused."},
+		{authzTerminated, "Connections carried as bytes that were closed because a new policy does not let them in."},
+		{authzAudited, "Requests and connections that came in and that a policy in audit mode would refuse."},
+	}
+}
+
+// Kinds of what decided.
+const (
+	authzGroup       = "sluice.dev"
+	authzKindPolicy  = "AccessPolicy"
+	authzKindDefault = "default"
+)
+
+// authzLabels are those of one decision. They are few per caller; callers are bounded by seriesMost.
+type authzLabels struct{ targetPort, tls, client, kind, name string }
+
+type authzSeries struct {
+	family string
+	labels authzLabels
+}
+
+func (l authzLabels) text() string {
+	group := ""
+	if l.kind == authzKindPolicy {
+		group = authzGroup
+	}
+	return labelText(
+		label{"direction", directionInbound}, label{"target_port", l.targetPort}, label{"tls", l.tls},
+		label{"client_id", l.client}, label{"authz_group", group}, label{"authz_kind", l.kind}, label{"authz_name", l.name},
+	)
+}
+
+func authzLabelsOf(port uint16, from mesh.Caller, verdict mesh.AccessVerdict) authzLabels {
+	labels := authzLabels{
+		targetPort: strconv.Itoa(int(port)), tls: tlsNone, client: from.Identity,
+		kind: authzKindDefault, name: verdict.Reason,
+	}
+	if from.Identity != "" {
+		labels.tls = tlsTrue
+	}
+	if verdict.Policy != "" {
+		labels.kind, labels.name = authzKindPolicy, verdict.Policy
+	}
+	return labels
+}
+
+// access counts a verdict.
+func (m *metrics) access(pair string, port uint16, from mesh.Caller, verdict mesh.AccessVerdict) {
+	labels := authzLabelsOf(port, from, verdict)
+	if !verdict.Allowed {
+		m.authz(pair+"_deny_total", labels)
+		return
+	}
+	m.authz(pair+"_allow_total", labels)
+	if verdict.Audited != "" {
+		labels.kind, labels.name = authzKindPolicy, verdict.Audited
+		m.authz(authzAudited, labels)
+	}
+}
+
+func (m *metrics) authz(family string, labels authzLabels) { m.authzOf(family, labels).Add(1) }
+
+func (m *metrics) authzOf(family string, labels authzLabels) *atomic.Uint64 {
+	series := authzSeries{family, labels}
+	m.mutex.RLock()
+	known, ok := m.authorizations[series]
+	m.mutex.RUnlock()
+	if ok {
+		return known
+	}
+	other := labels
+	other.targetPort, other.client, other.name = otherValue, otherValue, otherValue
+	return bounded(m, m.authorizations, series, authzSeries{family, other}, func() *atomic.Uint64 { return &atomic.Uint64{} })
+}
+
+// expectAccess makes the series of the policies in force, with zeros: a rate needs a counter that was there
+// before the first refusal.
+func (m *metrics) expectAccess(inbound *mesh.Inbound) {
+	if inbound.Access == nil {
+		return
+	}
+	for port, protocol := range inbound.Protocols {
+		pair := authzHTTP
+		if protocol == mesh.ProtocolTCP {
+			pair = authzTCP
+		}
+		standard := authzLabelsOf(port, mesh.Caller{}, mesh.AccessVerdict{Reason: mesh.AccessByDefault})
+		m.authzOf(pair+"_deny_total", standard)
+		for _, policy := range inbound.Access.Policies {
+			labels := authzLabelsOf(port, mesh.Caller{}, mesh.AccessVerdict{Policy: policy.Name})
+			if policy.Mode == mesh.AccessAudit {
+				m.authzOf(authzAudited, labels)
+				continue
+			}
+			m.authzOf(pair+"_allow_total", labels)
+			m.authzOf(pair+"_deny_total", labels)
+		}
+	}
+}
+
+func writeAuthorizations(out *exposition, all map[authzSeries]*atomic.Uint64) {
+	for _, family := range authzFamilies() {
+		of := map[authzLabels]*atomic.Uint64{}
+		for series, count := range all {
+			if series.family == family.name {
+				of[series.labels] = count
+			}
+		}
+		out.family(family.name, "counter", family.help)
+		for _, one := range sorted(of, authzLabels.text) {
+			out.sample(family.name, one.labels, float64(one.series.Load()))
+		}
+	}
+}

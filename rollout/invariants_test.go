@@ -17,7 +17,7 @@ import (
 func TestPlanKeepsInvariants(t *testing.T) {
 	sequences := uint64(500)
 	if testing.Short() {
-		sequences = 200
+		sequences = 50
 	}
 	ends := map[v1alpha1.Phase]int{}
 	outcomes := map[v1alpha1.Outcome]int{}

@@ -6,29 +6,53 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // programs are the tests with all changes, built when they are needed.
 type programs struct {
+	// directory of the package that is changed.
+	directory    string
 	files, built map[string]string
 }
 
-func newPrograms(files map[string]string) *programs {
-	return &programs{files: files, built: map[string]string{}}
+func newPrograms(directory string, files map[string]string) *programs {
+	return &programs{directory: directory, files: files, built: map[string]string{}}
 }
 
 func (j *judge) program(ctx context.Context, made *programs, pkg string) (string, error) {
 	if program, built := made.built[pkg]; built {
 		return program, nil
 	}
-	program, err := j.build(ctx, pkg, made.files)
+	changed, err := golist(ctx, made.directory, "{{.ImportPath}}")
+	if err != nil {
+		return "", err
+	}
+	name, err := golist(ctx, pkg, "{{.Name}}")
+	if err != nil {
+		return "", err
+	}
+	files := maps.Clone(made.files)
+	files[filepath.Join(pkg, "mutation_main_test.go")] = fmt.Sprintf(mainFile, name, changed, ordersVariable)
+	program, err := j.build(ctx, pkg, files)
 	if err == nil {
 		made.built[pkg] = program
 	}
 	return program, err
+}
+
+func golist(ctx context.Context, directory, format string) (string, error) {
+	command := exec.CommandContext(ctx, "go", "list", "-f", format, ".")
+	command.Dir = directory
+	output, err := command.Output()
+	if err != nil {
+		return "", fmt.Errorf("ask what package is in %s: %w", directory, err)
+	}
+	return strings.TrimSpace(string(output)), nil
 }
 
 // build compiles the tests of a package with some files replaced. Nobody debugs them: a linker that

@@ -6,12 +6,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -36,12 +33,15 @@ type judged struct {
 // judge tries changes by the tests of packages.
 type judge struct {
 	packages []string
-	// limit of the processor time of one run of tests beside what they take without a change. Time on
+	// limit of the processor time of one test beside ten times what it takes without a change. Time on
 	// the clock says nothing on a machine that does other things.
-	limit time.Duration
-	dir   string
-	tests []test
-	kept  *kept
+	limit   time.Duration
+	dir     string
+	tests   []*test
+	kept    *kept
+	workers map[string]*worker
+	// said is the end of what the last program of a package wrote.
+	said map[string]*tail
 }
 
 func newJudge(packages []string, limit time.Duration, kept *kept) (*judge, error) {
@@ -49,71 +49,93 @@ func newJudge(packages []string, limit time.Duration, kept *kept) (*judge, error
 	if err != nil {
 		return nil, fmt.Errorf("make a directory: %w", err)
 	}
-	return &judge{packages: packages, limit: limit, dir: dir, kept: kept}, nil
+	return &judge{packages: packages, limit: limit, dir: dir, kept: kept, workers: map[string]*worker{}, said: map[string]*tail{}}, nil
 }
 
-func (j *judge) close() { _ = os.RemoveAll(j.dir) }
-
-// mostMemory of address space: a mutant that never ends must not take the machine with it.
-const mostMemory = 8 << 20 // KiB
-
-// command runs tests of a package, with a mutant switched on, until one fails.
-func (j *judge) command(ctx context.Context, program string, s stage, environment ...string) *exec.Cmd {
-	seconds := int((j.limit + 4*s.took).Seconds())
-	patience := 3*time.Minute + 30*s.took // with what waits for ever
-	command := exec.CommandContext(ctx, "/bin/sh", "-c", fmt.Sprintf(`ulimit -t %d; ulimit -v %d; exec "$0" "$@"`, seconds, mostMemory),
-		program, "-test.v", "-test.short", "-test.failfast", "-test.timeout="+patience.String(), "-test.run=^("+strings.Join(s.names, "|")+")$")
-	command.Dir = s.pkg
-	command.Env = append(os.Environ(), environment...)
-	return command
-}
-
-// run says what the tests wrote and whether one failed.
-func (j *judge) run(ctx context.Context, command *exec.Cmd) (output string, failed bool, err error) {
-	text, err := command.CombinedOutput()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return string(text), false, nil
-	case !errors.As(err, &exit) || ctx.Err() != nil:
-		return "", false, fmt.Errorf("run the tests of %s: %w", command.Dir, errors.Join(err, ctx.Err()))
+func (j *judge) close() {
+	for _, pkg := range j.packages {
+		j.dismiss(pkg)
 	}
-	return string(text), true, nil
+	_ = os.RemoveAll(j.dir)
 }
 
-// try runs tests, cheap ones first, until one fails.
-func (j *judge) try(ctx context.Context, made *programs, chosen []test, number int) (verdict, string, error) {
-	for _, s := range stagesOf(chosen) {
-		program, err := j.program(ctx, made, s.pkg)
+// dismiss ends the program of a package; the next question starts another.
+func (j *judge) dismiss(pkg string) {
+	if w := j.workers[pkg]; w != nil {
+		w.end()
+		delete(j.workers, pkg)
+	}
+}
+
+func (j *judge) output(pkg string) string { return string(j.said[pkg].text) }
+
+// ask runs one test with a mutant switched on.
+func (j *judge) ask(ctx context.Context, made *programs, one *test, number int) (answer, error) {
+	w := j.workers[one.pkg]
+	if w == nil {
+		program, err := j.program(ctx, made, one.pkg)
+		if err != nil {
+			return answer{}, err
+		}
+		if w, err = startWorker(program, one.pkg); err != nil {
+			return answer{}, err
+		}
+		j.workers[one.pkg], j.said[one.pkg] = w, w.output
+	}
+	stopped := context.AfterFunc(ctx, func() { _ = w.command.Process.Kill() })
+	a, err := w.try(number, one.pattern(), j.limit+10*one.took)
+	stopped()
+	if !a.stays {
+		j.dismiss(one.pkg)
+	}
+	if ctx.Err() != nil {
+		return a, fmt.Errorf("try %s: %w", one.name, ctx.Err())
+	}
+	return a, err
+}
+
+// try runs tests until one fails.
+func (j *judge) try(ctx context.Context, made *programs, chosen []*test, number int) (verdict, string, error) {
+	for _, one := range chosen {
+		a, err := j.ask(ctx, made, one, number)
 		if err != nil {
 			return "", "", err
 		}
-		output, failed, err := j.run(ctx, j.command(ctx, program, s, switchVariable+"="+strconv.Itoa(number)))
-		if err != nil {
-			return "", "", err
+		if a.failed && !a.ended {
+			if a, err = j.confirm(ctx, made, one, number); err != nil {
+				return "", "", err
+			}
 		}
-		if failed {
-			return killed, killer(output), nil
+		if !a.failed {
+			continue
 		}
+		one.kills++
+		if a.ended {
+			return killed, "by the end of the program in " + one.name, nil
+		}
+		return killed, "by " + one.name, nil
 	}
 	return survived, "", nil
+}
+
+// confirm that a test has failed because of the mutant, and not because of what was tried before in
+// the same program: without the mutant it passes there.
+func (j *judge) confirm(ctx context.Context, made *programs, one *test, number int) (answer, error) {
+	a, err := j.ask(ctx, made, one, 0)
+	if err != nil || !a.failed {
+		a.failed = true
+		return a, err
+	}
+	j.dismiss(one.pkg)
+	return j.ask(ctx, made, one, number)
 }
 
 // faults tries each fault by all tests that come to its function.
 func (j *judge) faults(ctx context.Context, made *programs, list []fault) (all []judged, err error) {
 	for i, f := range list {
-		tried := judged{file: f.File, what: f.Name, verdict: unreached}
-		reaching := j.reaching(f.number)
-		key, by := j.key("fault", f.File, f.Old, f.New), namesOf(reaching)
-		if !j.kept.find(key, &tried, by) {
-			if len(reaching) > 0 {
-				if tried.verdict, tried.by, err = j.try(ctx, made, reaching, f.number); err != nil {
-					return nil, err
-				}
-			}
-			if err := j.kept.add(key, tried, by); err != nil {
-				return nil, err
-			}
+		tried := judged{file: f.File, what: f.Name}
+		if err := j.judge(ctx, made, &tried, j.key("fault", f.File, f.Old, f.New), f.number, whatever); err != nil {
+			return nil, err
 		}
 		all = append(all, tried)
 		tried.say(i, len(list))
@@ -121,12 +143,16 @@ func (j *judge) faults(ctx context.Context, made *programs, list []fault) (all [
 	return all, nil
 }
 
+// dear is a test that takes more than this of processor time.
+const dear = 200 * time.Millisecond
+
+func cheap(one *test) bool { return one.took <= dear }
+func whatever(*test) bool  { return true }
+
 // mutants tries some of the mutants that are compiled into one program for each package: first all of
 // them by the tests that cost little, then by all tests those that are left. When it is stopped it
 // returns what was tried.
 func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([]judged, error) {
-	cheap := func(one test) bool { return one.took <= dear }
-	whatever := func(test) bool { return true }
 	var all []judged
 	for i, one := range chosen {
 		tried, err := j.mutant(ctx, made, one, cheap)
@@ -140,7 +166,7 @@ func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([
 		tried.say(i, len(chosen))
 	}
 	for i, one := range chosen {
-		if all[i].verdict != survived && all[i].verdict != unreached {
+		if all[i].verdict == killed {
 			continue
 		}
 		tried, err := j.mutant(ctx, made, one, whatever)
@@ -156,29 +182,30 @@ func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([
 	return all, nil
 }
 
-// dear is a test that takes more than this of processor time.
-const dear = 2 * time.Second
+func (j *judge) mutant(ctx context.Context, made *programs, one mutant, among func(*test) bool) (judged, error) {
+	tried := judged{file: one.file, function: one.function, what: one.what}
+	return tried, j.judge(ctx, made, &tried, j.key("mutant", one.file, one.place), one.number, among)
+}
 
-func (j *judge) mutant(ctx context.Context, made *programs, one mutant, among func(test) bool) (judged, error) {
-	tried := judged{file: one.file, function: one.function, what: one.what, verdict: unreached}
-	reaching := j.reaching(one.number)
-	key := j.key("mutant", one.file, one.place)
-	// What has survived some tests is tried again by others.
-	if j.kept.find(key, &tried, namesOf(reaching)) {
-		return tried, nil
+// judge a change by the tests that it may make a difference to and that it has not survived yet.
+func (j *judge) judge(ctx context.Context, made *programs, tried *judged, key string, number int, among func(*test) bool) (err error) {
+	before := j.kept.find(key)
+	if tried.verdict, tried.by = before.Verdict, before.By; tried.verdict == killed {
+		return nil
 	}
-	reaching = slices.DeleteFunc(reaching, func(one test) bool { return !among(one) })
-	by := namesOf(reaching)
-	if j.kept.find(key, &tried, by) {
-		return tried, nil
-	}
+	reaching := j.reaching(number)
+	tried.verdict = unreached
 	if len(reaching) > 0 {
-		var err error
-		if tried.verdict, tried.by, err = j.try(ctx, made, reaching, one.number); err != nil {
-			return tried, err
-		}
+		tried.verdict = survived
 	}
-	return tried, j.kept.add(key, tried, by)
+	chosen := slices.DeleteFunc(reaching, func(one *test) bool { return !among(one) || slices.Contains(before.Tests, one.fullName()) })
+	if len(chosen) == 0 {
+		return nil
+	}
+	if tried.verdict, tried.by, err = j.try(ctx, made, chosen, number); err != nil {
+		return err
+	}
+	return j.kept.add(key, *tried, append(before.Tests, namesOf(chosen)...))
 }
 
 func (*judge) key(parts ...string) string {
@@ -188,19 +215,4 @@ func (*judge) key(parts ...string) string {
 
 func (t judged) say(at, of int) {
 	fmt.Printf("%d/%d %s %s %s: %s %s\n", at+1, of, t.verdict, t.file, t.function, t.what, t.by)
-}
-
-// killer is the test that failed, or what else ended the program.
-func killer(output string) string {
-	running := ""
-	for line := range strings.Lines(output) {
-		if _, rest, found := strings.Cut(line, "--- FAIL: "); found {
-			name, _, _ := strings.Cut(rest, " ")
-			return "by " + name
-		}
-		if name, found := strings.CutPrefix(line, "=== RUN   "); found {
-			running, _, _ = strings.Cut(strings.TrimSpace(name), "/")
-		}
-	}
-	return "by the end of the program in " + running
 }

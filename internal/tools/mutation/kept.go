@@ -13,8 +13,8 @@ import (
 )
 
 // kept are verdicts of runs before, in a file to which each is added at once: a run that was stopped
-// goes on where it was. A change that was killed stays so while its file is the same; one that
-// survived is tried again when there are other tests.
+// goes on where it was. A change that was killed stays so while its function is the same; one that
+// survived is tried by those tests only that it has not met. Delete the file when tests were edited.
 type kept struct {
 	file   *os.File
 	before map[string]keptVerdict
@@ -26,7 +26,7 @@ type keptVerdict struct {
 	Verdict verdict `json:"verdict"`
 	By      string  `json:"by,omitempty"`
 	// Tests that it survived.
-	Tests string `json:"tests,omitempty"`
+	Tests []string `json:"tests,omitempty"`
 	// File and What are for people.
 	File string `json:"file"`
 	What string `json:"what"`
@@ -66,22 +66,16 @@ func (k *kept) close() {
 	}
 }
 
-func (k *kept) find(key string, into *judged, tests string) bool {
-	line, found := k.before[key]
-	if !found || line.Verdict != killed && line.Tests != tests {
-		return false
-	}
-	into.verdict, into.by = line.Verdict, line.By
-	return true
-}
+func (k *kept) find(key string) keptVerdict { return k.before[key] }
 
-func (k *kept) add(key string, tried judged, tests string) error {
-	if k.file == nil {
-		return nil
-	}
+func (k *kept) add(key string, tried judged, survivedTests []string) error {
 	line := keptVerdict{Key: key, Verdict: tried.verdict, By: tried.by, File: tried.file, What: tried.what}
 	if tried.verdict != killed {
-		line.Tests = tests
+		line.Tests = survivedTests
+	}
+	k.before[key] = line
+	if k.file == nil {
+		return nil
 	}
 	content, err := json.Marshal(line)
 	if err != nil {

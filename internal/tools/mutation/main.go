@@ -6,10 +6,11 @@
 //	mutation -faults faults.yaml -sample 60 -report docs/mutation.md -tests ./rollout,./rollout/model rollout/plan.go ...
 //
 // Faults are written by hand and must all be caught. Mutants are made from the syntax tree, all of
-// them in one program in which each can be switched on, so that a mutant costs a run of the tests and
-// no compilation; so are faults. Of each test it is measured first which mutants would make a difference to it, and
-// only those tests are run, cheap ones first. A sample of the mutants, the same for the same seed, is
-// tried in random order: a run that is stopped has tried a random sample too.
+// them in one program in which each can be switched on, so that a mutant costs a run of some tests, no
+// compilation and no start of a program; so are faults. Of each test it is measured first which
+// mutants would make a difference to it, and only those tests are run, first those that cost little and
+// have noticed much. A sample of the mutants, the same for the same seed, is tried in random order: a
+// run that is stopped has tried a random sample too.
 package main
 
 import (
@@ -24,8 +25,8 @@ import (
 	"time"
 )
 
-// limit of processor time beside four times that which the tests take without a change.
-const limit = 10 * time.Second
+// limit of processor time beside ten times that which a test takes without a change.
+const limit = 2 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -46,7 +47,7 @@ func run(ctx context.Context, arguments []string) error {
 	testPackages := flags.String("tests", "", "packages whose tests are run, separated by commas")
 	skipFaults := flags.Bool("skip-faults", false, "try mutants only")
 	report := flags.String("report", "", "Markdown file to write")
-	most := flags.Duration("limit", limit, "of processor time of one run of tests, beside four times what it takes without a change")
+	most := flags.Duration("limit", limit, "of processor time of one test, beside ten times what it takes without a change")
 	keep := flags.String("keep", "", "file of verdicts, by which a run that was stopped goes on; delete it to begin anew")
 	if err := flags.Parse(arguments); err != nil {
 		return err

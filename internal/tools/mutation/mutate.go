@@ -35,7 +35,7 @@ type mutants struct {
 }
 
 // programs are made of the mutants' files.
-func (m *mutants) programs() *programs { return newPrograms(m.files) }
+func (m *mutants) programs() *programs { return newPrograms(m.directory, m.files) }
 
 // mutate makes all mutants of files. All of them are compiled into one program: a compiler's run for
 // each would take most of the time.
@@ -73,7 +73,7 @@ func mutate(paths []string, faults []fault) (*mutants, error) {
 		m.files[path] = w.written()
 	}
 	if name != "" {
-		m.files[filepath.Join(m.directory, "mutant_switch.go")] = fmt.Sprintf(switchFile, name, switchVariable, reachVariable, m.count+1)
+		m.files[filepath.Join(m.directory, "mutant_switch.go")] = fmt.Sprintf(switchFile, name, m.count+1)
 	}
 	return m, nil
 }

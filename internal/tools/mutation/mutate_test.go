@@ -54,6 +54,14 @@ func TestMutantsSayWhatTheyAre(t *testing.T) {
 	}, said)
 }
 
+func newTestJudge(t *testing.T, kept *kept) *judge {
+	t.Helper()
+	judge, err := newJudge([]string{"."}, limit, kept)
+	require.NoError(t, err)
+	t.Cleanup(judge.close)
+	return judge
+}
+
 // Each mutant is noticed by a test that knows the whole table, and none of them is on by itself.
 func TestMutantsAreSwitched(t *testing.T) {
 	directory, made := sample(t)
@@ -87,8 +95,10 @@ func TestWithin(t *testing.T) {
 		delete(made.files, path)
 		made.files[filepath.Base(path)] = content
 	}
-	judge := &judge{packages: []string{"."}, limit: limit, dir: t.TempDir(), kept: &kept{}}
-	all := made.programs()
+	kept, err := openKept("")
+	require.NoError(t, err)
+	judge := newTestJudge(t, kept)
+	all := newPrograms(".", made.files)
 	require.NoError(t, judge.measure(t.Context(), all))
 	tried, err := judge.mutants(t.Context(), all, made.all)
 	require.NoError(t, err)
@@ -130,8 +140,8 @@ func TestWithin(t *testing.T) {
 	}
 	kept, err := openKept("kept.jsonl")
 	require.NoError(t, err)
-	judge := &judge{packages: []string{"."}, limit: limit, dir: t.TempDir(), kept: kept}
-	all := made.programs()
+	judge := newTestJudge(t, kept)
+	all := newPrograms(".", made.files)
 	require.NoError(t, judge.measure(t.Context(), all))
 	tried, err := judge.mutants(t.Context(), all, made.all)
 	require.NoError(t, err)
@@ -155,23 +165,100 @@ func TestWithin(t *testing.T) {
 	again, err := openKept("kept.jsonl")
 	require.NoError(t, err)
 	t.Cleanup(again.close)
-	require.Len(t, again.before, len(made.all))
+	require.Len(t, again.before, 3, "what no test reaches costs nothing")
 	judge.kept, judge.tests = again, nil
 	known, err := judge.mutants(t.Context(), nil, made.all)
 	require.NoError(t, err, "what was killed is known")
 	require.Equal(t, tried[1].verdict, known[1].verdict)
 }
 
-func TestStagesGrow(t *testing.T) {
-	list := []test{
-		{pkg: "a", name: "One", took: time.Millisecond}, {pkg: "b", name: "Two", took: time.Millisecond},
-		{pkg: "a", name: "Three", took: least}, {pkg: "a", name: "Four", took: 10 * least}, {pkg: "a", name: "Five", took: 20 * least},
+// Parts are tried one by one; what ends the program, or never ends, is noticed, and the next is tried by
+// another program. A test that fails because of what was tried before proves nothing.
+func TestProgramsEnd(t *testing.T) {
+	directory := t.TempDir()
+	for name, content := range map[string]string{
+		"go.mod": "module sample\n\ngo 1.26\n",
+		"sample.go": `package sample
+
+type counter struct{ left int }
+
+func (c *counter) down() (calls int) {
+	for c.left != 0 {
+		calls++
+		c.left = c.left - 1
 	}
-	require.Equal(t, []stage{
-		{"a", []string{"One", "Three"}, least + time.Millisecond}, {"b", []string{"Two"}, time.Millisecond},
-		{"a", []string{"Four"}, 10 * least}, {"a", []string{"Five"}, 20 * least},
-	}, stagesOf(list))
-	require.Empty(t, stagesOf(nil))
+	return calls
+}
+
+func first(list []int) int {
+	if len(list) == 0 {
+		return 0
+	}
+	return list[0]
+}
+
+func broken(set bool) bool { return set && false }
+`,
+		"sample_test.go": `package sample
+
+import "testing"
+
+var spins int
+
+func TestParts(t *testing.T) {
+	for _, name := range []string{"one", "two words", "three"} {
+		t.Run(name, func(t *testing.T) {
+			for range 40_000_000 {
+				spins++
+			}
+			if c := (&counter{3}); name == "three" && c.down() != 3 {
+				t.Fatal("not 3")
+			}
+		})
+	}
+}
+
+func TestFirst(t *testing.T) {
+	if first(nil) != 0 {
+		t.Fatal("not 0")
+	}
+}
+
+var spoiled bool
+
+func TestSpoils(t *testing.T) { spoiled = spoiled || broken(true) }
+
+func TestIsSpoiled(t *testing.T) {
+	if broken(false); spoiled {
+		t.Fatal("spoiled")
+	}
+}
+`,
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600))
+	}
+	t.Chdir(directory)
+	made, err := mutate([]string{"sample.go"}, nil)
+	require.NoError(t, err)
+	kept, err := openKept("")
+	require.NoError(t, err)
+	judge := newTestJudge(t, kept)
+	all := newPrograms(".", made.files)
+	require.NoError(t, judge.measure(t.Context(), all))
+	require.Equal(t, []string{"..TestParts/one", "..TestParts/two_words", "..TestParts/three", "..TestFirst", "..TestSpoils", "..TestIsSpoiled"}, namesOf(judge.tests))
+	judge.limit = 100 * time.Millisecond
+	tried, err := judge.mutants(t.Context(), all, made.all)
+	require.NoError(t, err)
+	found := map[string]string{}
+	for _, one := range tried {
+		found[one.what] = string(one.verdict) + " " + one.by
+	}
+	require.Equal(t, map[string]string{
+		"`!=` becomes `==` in `for c.left != 0 {`":                                  "killed by TestParts/three",
+		"`c.left = c.left - 1` is left out":                                         "killed by the end of the program in TestParts/three",
+		"`==` becomes `!=` in `if len(list) == 0 {`":                                "killed by the end of the program in TestFirst",
+		"`&&` becomes `||` in `func broken(set bool) bool { return set && false }`": "survived ",
+	}, found)
 }
 
 func TestReport(t *testing.T) {

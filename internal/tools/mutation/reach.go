@@ -3,36 +3,39 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// test is one test function.
+// test is one test function, or one of its parts.
 type test struct {
 	pkg, name string
 	// took is processor time without any change.
 	took time.Duration
 	// reached are the mutants that would make a difference to what it does.
 	reached map[int]bool
+	// kills counts the changes that it has noticed.
+	kills int
 }
 
-// stage is some tests of a package that are run together.
-type stage struct {
-	pkg   string
-	names []string
-	took  time.Duration
+// pattern chooses only this test.
+func (t *test) pattern() string {
+	var parts []string
+	for part := range strings.SplitSeq(t.name, "/") {
+		parts = append(parts, "^"+regexp.QuoteMeta(part)+"$")
+	}
+	return strings.Join(parts, "/")
 }
 
-// least of processor time that tests take together, so that starting a program is not the most of it.
-const least = 100 * time.Millisecond
+// long is a test of which the parts are tried one by one: most changes are noticed by any of them.
+const long = 50 * time.Millisecond
 
 // measure runs each test once, without any change, to see how long it takes and what it reaches.
 func (j *judge) measure(ctx context.Context, made *programs) error {
@@ -41,100 +44,105 @@ func (j *judge) measure(ctx context.Context, made *programs) error {
 		if err != nil {
 			return err
 		}
-		names, starts, err := j.list(ctx, program, pkg)
+		names, err := list(ctx, program, pkg)
 		if err != nil {
 			return err
 		}
 		for i, name := range names {
-			one, err := j.measureOne(ctx, program, pkg, name)
+			whole, a, err := j.measureOne(ctx, made, pkg, name)
 			if err != nil {
 				return err
 			}
-			one.took = max(time.Millisecond, one.took-starts)
-			fmt.Printf("%d/%d %s reaches %d mutants (%s)\n", i+1, len(names), name, len(one.reached), one.took.Round(10*time.Millisecond))
-			j.tests = append(j.tests, one)
+			if a.failed {
+				return fmt.Errorf("%s of %s fails without any change: %s", name, pkg, j.output(pkg))
+			}
+			fmt.Printf("%d/%d %s reaches %d mutants (%s)\n", i+1, len(names), name, len(whole.reached), whole.took.Round(time.Millisecond))
+			parts, err := j.parts(ctx, made, whole)
+			if err != nil {
+				return err
+			}
+			j.tests = append(j.tests, parts...)
 		}
 	}
-	slices.SortStableFunc(j.tests, func(a, b test) int { return cmp.Compare(a.took, b.took) })
 	return nil
 }
 
-// list names the tests of a package, and says what it costs to start their program.
-func (j *judge) list(ctx context.Context, program, pkg string) (names []string, starts time.Duration, err error) {
-	command := j.command(ctx, program, stage{pkg: pkg})
-	command.Args = append(command.Args, "-test.list=^Test")
-	output, failed, err := j.run(ctx, command)
-	if err != nil || failed {
-		return nil, 0, fmt.Errorf("list the tests of %s: %w %s", pkg, err, output)
+// list names the tests of a package.
+func list(ctx context.Context, program, pkg string) ([]string, error) {
+	command := exec.CommandContext(ctx, program, "-test.list=^Test")
+	command.Dir = pkg
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the tests of %s: %w", pkg, err)
 	}
-	return strings.Fields(output), processorTime(command), nil
+	return strings.Fields(string(output)), nil
 }
 
-func (j *judge) measureOne(ctx context.Context, program, pkg, name string) (test, error) {
-	one := test{pkg: pkg, name: name, reached: map[int]bool{}}
-	path := filepath.Join(j.dir, "reached")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		return one, fmt.Errorf("make the file of what is reached: %w", err)
-	}
-	// Nothing is known yet of how long it may take.
-	alone := stage{pkg: pkg, names: []string{name}, took: 10 * time.Minute}
-	command := j.command(ctx, program, alone, reachVariable+"="+path)
-	output, failed, err := j.run(ctx, command)
-	if err != nil {
-		return one, err
-	}
-	if failed {
-		return one, fmt.Errorf("the tests of %s fail without any change, %s", pkg, killer(output))
-	}
-	one.took = processorTime(command)
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return one, fmt.Errorf("read what %s reaches: %w", name, err)
-	}
-	for _, word := range strings.Fields(string(content)) {
-		number, err := strconv.Atoi(word)
-		if err != nil {
-			return one, fmt.Errorf("read what %s reaches: %w", name, err)
-		}
+func (j *judge) measureOne(ctx context.Context, made *programs, pkg, name string) (*test, answer, error) {
+	one := &test{pkg: pkg, name: name, took: 10 * time.Minute, reached: map[int]bool{}} // Nothing is known yet of how long it may take.
+	a, err := j.ask(ctx, made, one, 0)
+	one.took = max(time.Millisecond, a.took)
+	for _, number := range a.reached {
 		one.reached[number] = true
 	}
-	return one, nil
+	return one, a, err
 }
 
-func processorTime(ended *exec.Cmd) time.Duration {
-	return ended.ProcessState.UserTime() + ended.ProcessState.SystemTime()
+// parts of a long test, if it has any and each passes alone.
+func (j *judge) parts(ctx context.Context, made *programs, whole *test) ([]*test, error) {
+	if whole.took < long || len(whole.reached) == 0 {
+		return []*test{whole}, nil
+	}
+	program, err := j.program(ctx, made, whole.pkg)
+	if err != nil {
+		return nil, err
+	}
+	path, err := filepath.Abs(program)
+	if err != nil {
+		return nil, fmt.Errorf("find the tests of %s: %w", whole.pkg, err)
+	}
+	command := exec.CommandContext(ctx, path, "-test.short", "-test.v", "-test.run="+whole.pattern())
+	command.Dir, command.Env = whole.pkg, os.Environ()
+	output, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run %s of %s without any change: %w", whole.name, whole.pkg, err)
+	}
+	var parts []*test
+	for line := range strings.Lines(string(output)) {
+		name, isPart := strings.CutPrefix(strings.TrimSpace(line), "=== RUN   "+whole.name+"/")
+		if !isPart || strings.Contains(name, "/") {
+			continue
+		}
+		part, a, err := j.measureOne(ctx, made, whole.pkg, whole.name+"/"+name)
+		if err != nil {
+			return nil, err
+		}
+		if a.failed || part.took > whole.took/2 {
+			return []*test{whole}, nil
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) == 0 {
+		return []*test{whole}, nil
+	}
+	return parts, nil
 }
 
-// reaching are the tests to which a mutant may make a difference.
-func (j *judge) reaching(number int) []test {
-	return slices.DeleteFunc(slices.Clone(j.tests), func(one test) bool { return !one.reached[number] })
+// reaching are the tests to which a mutant may make a difference, in the order in which they are
+// worth a try: those that cost little and have noticed much.
+func (j *judge) reaching(number int) []*test {
+	worth := func(one *test) time.Duration { return one.took / time.Duration(1+one.kills) }
+	chosen := slices.DeleteFunc(slices.Clone(j.tests), func(one *test) bool { return !one.reached[number] })
+	slices.SortStableFunc(chosen, func(a, b *test) int { return int(worth(a) - worth(b)) })
+	return chosen
 }
 
-func namesOf(tests []test) string {
+func (t *test) fullName() string { return t.pkg + "." + t.name }
+
+func namesOf(tests []*test) []string {
 	var names []string
 	for _, one := range tests {
-		names = append(names, one.pkg+"."+one.name)
+		names = append(names, one.fullName())
 	}
-	slices.Sort(names)
-	return strings.Join(names, " ")
-}
-
-// stagesOf puts tests together, cheap ones first, each time as much as was spent before: most changes
-// are noticed by any test.
-func stagesOf(tests []test) (stages []stage) {
-	spent := time.Duration(0)
-	for len(tests) > 0 {
-		budget, together := max(least, spent), []stage{}
-		for len(tests) > 0 && (len(together) == 0 || budget > 0) {
-			one := tests[0]
-			at := slices.IndexFunc(together, func(s stage) bool { return s.pkg == one.pkg })
-			if at < 0 {
-				at, together = len(together), append(together, stage{pkg: one.pkg})
-			}
-			together[at].names, together[at].took = append(together[at].names, one.name), together[at].took+one.took
-			budget, spent, tests = budget-one.took, spent+one.took, tests[1:]
-		}
-		stages = append(stages, together...)
-	}
-	return stages
+	return names
 }

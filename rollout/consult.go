@@ -100,7 +100,7 @@ func (p *planner) consult(kind v1alpha1.WebhookType, moment string) (failed stri
 func (p *planner) weigh(webhook *v1alpha1.Webhook, answer hook.Answer, asked bool) (failed string, waiting *Event) {
 	name := fmt.Sprintf("webhook %s (%s)", webhook.Name, webhook.Type)
 	switch {
-	case asked && !answer.Pending && answer.Good():
+	case answer.Good(): // and with that neither pending nor never asked for
 		return "", nil
 	case !asked || answer.Pending && answer.Attempt <= 1:
 		return "", &Event{Reason: v1alpha1.ReasonWaitingForWebhook, Message: "waiting for an answer of " + name}
@@ -193,7 +193,7 @@ func (p *planner) recalled() string {
 		}
 		key := p.hookKey(webhook, "run")
 		answer, asked := p.seen.Hooks[key]
-		if asked && !answer.Pending && answer.Good() {
+		if answer.Good() {
 			p.answers = append(p.answers, v1alpha1.RunHook{Name: webhook.Name, Type: string(webhook.Type), Attempt: answer.Attempt, Code: int32(answer.Code)})
 			return fmt.Sprintf("webhook %s asks for a rollback", webhook.Name)
 		}
@@ -268,7 +268,8 @@ func (p *planner) hookMessage(webhook *v1alpha1.Webhook) HookMessage {
 	return message
 }
 
-// noteAnswers puts the webhooks' answers on which a transition rests into the record.
+// noteAnswers puts the webhooks' answers on which a transition rests into the record, before the entry
+// of the transition.
 func (p *planner) noteAnswers() {
 	for i := range p.answers {
 		answer := p.answers[i]
@@ -276,7 +277,6 @@ func (p *planner) noteAnswers() {
 		if text == "" {
 			text = fmt.Sprintf("it answered %d", answer.Code)
 		}
-		p.record.Run = p.status.Run
 		p.record.Entries = append(p.record.Entries, Entry{RunEntry: v1alpha1.RunEntry{
 			Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Hook: &answer,
 			Message: fmt.Sprintf("webhook %s (%s): %s", answer.Name, answer.Type, text),

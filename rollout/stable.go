@@ -284,7 +284,6 @@ func (p *planner) begin(stable *Set) {
 	} else {
 		p.do(CreateRun{Name: p.status.Run, Spec: spec})
 	}
-	p.status.Stable = &v1alpha1.RevisionStatus{ReplicaSet: spec.Stable.ReplicaSet, PodTemplateHash: spec.Stable.PodTemplateHash}
 	p.status.Canary = &v1alpha1.RevisionStatus{ReplicaSet: spec.Candidate.ReplicaSet, PodTemplateHash: spec.Candidate.PodTemplateHash}
 	p.status.Step, p.status.Weight, p.status.StepStartedAt, p.status.Verdict = 0, 0, nil, nil
 	p.status.EvidenceSince = nil

@@ -4,15 +4,15 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // Timeout is how long an answer may take before the request counts as failed.
@@ -41,17 +41,24 @@ type Config struct {
 	// message as the msg of a JSON object, among others.
 	SocketPercent int
 	SocketPath    string
+	// GRPCAddress is where the application speaks gRPC, as host:port. CallPercent of the requests are
+	// calls there and WatchPercent are streams of two seconds; none when it is empty.
+	GRPCAddress  string
+	CallPercent  int
+	WatchPercent int
 	// Timeout overrides the package's, for tests.
 	Timeout time.Duration
 }
 
 // Default is 100 requests/s, a quarter of them POST, a fifth over fresh connections; one in a hundred
-// is a stream of two seconds, and one a WebSocket session.
+// is a stream of two seconds, and one a WebSocket session. Where the target speaks gRPC, four more are
+// calls and one is a gRPC stream.
 func Default(target string) Config {
 	return Config{
 		URL: target, PostPath: "/echo", Rate: 100, Connections: 16,
 		FreshPercent: 20, PostPercent: 25, BodySize: 2048, Timeout: Timeout,
 		StreamPercent: 1, StreamPath: "/chunked/2", SocketPercent: 1, SocketPath: "/ws/echo",
+		CallPercent: 4, WatchPercent: 1,
 	}
 }
 
@@ -62,6 +69,7 @@ type Client struct {
 	recorder *recorder
 	bodies   []byte
 	resolve  *resolver
+	channel  *grpc.ClientConn // of gRPC calls; nil without
 
 	mu   sync.Mutex
 	idle []*connection // oldest first, so that all are in use in turn
@@ -77,10 +85,9 @@ func New(config Config) (*Client, error) {
 		return nil, fmt.Errorf("URL %q: write http://host:port/path", config.URL)
 	case config.Rate <= 0 || config.Rate > 100_000:
 		return nil, fmt.Errorf("rate %v: write a number of requests per second above 0", config.Rate)
-	case slices.ContainsFunc([]int{config.FreshPercent, config.PostPercent, config.StreamPercent, config.SocketPercent}, isNoPercentage):
-		return nil, errors.New("fresh, post, stream and socket are percentages from 0 to 100")
-	case config.PostPercent+config.StreamPercent+config.SocketPercent > 100:
-		return nil, errors.New("post, stream and socket are more than 100 percent in all")
+	}
+	if err := config.checkShares(); err != nil {
+		return nil, err
 	}
 	if target.Path == "" {
 		target.Path = "/"
@@ -97,14 +104,18 @@ func New(config Config) (*Client, error) {
 	for i := range bodies {
 		bodies[i] = byte(random.Uint32())
 	}
-	return &Client{
+	client := &Client{
 		config: config, target: target, bodies: bodies,
 		recorder: newRecorder(time.Now()),
 		resolve:  &resolver{host: target.Hostname(), port: port},
-	}, nil
+	}
+	if config.GRPCAddress != "" {
+		if client.channel, err = newChannel(config.GRPCAddress); err != nil {
+			return nil, err
+		}
+	}
+	return client, nil
 }
-
-func isNoPercentage(n int) bool { return n < 0 || n > 100 }
 
 // Counts is what was seen so far.
 func (c *Client) Counts() Counts { return c.recorder.snapshot() }
@@ -171,17 +182,17 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) next(random *rand.Rand) request {
 	q := request{method: http.MethodGet, path: c.target.RequestURI(), host: c.target.Host}
 	q.fresh = random.IntN(100) < c.config.FreshPercent
-	drawn := random.IntN(100)
-	if drawn < c.config.PostPercent {
+	q.kind = c.config.kindOf(random.IntN(100))
+	switch q.kind {
+	case post:
 		at := random.IntN(len(c.bodies) - c.config.BodySize)
 		q.method, q.path, q.body = http.MethodPost, c.config.PostPath, c.bodies[at:at+c.config.BodySize]
-		return q
-	}
-	switch drawn -= c.config.PostPercent; {
-	case drawn < c.config.StreamPercent:
-		q.path, q.long = c.config.StreamPath, true
-	case drawn < c.config.StreamPercent+c.config.SocketPercent:
-		q.path, q.long, q.socket = c.config.SocketPath, true, true
+	case stream:
+		q.path = c.config.StreamPath
+	case session:
+		q.path = c.config.SocketPath
+	case call, watch:
+		q.method, q.fresh = "gRPC", false
 	}
 	return q
 }
@@ -189,8 +200,13 @@ func (c *Client) next(random *rand.Rand) request {
 // once sends one request, once.
 func (c *Client) once(ctx context.Context, q request) result {
 	deadline := time.Now().Add(c.config.Timeout)
-	if q.socket {
+	switch q.kind {
+	case session:
 		return c.session(ctx, q, deadline)
+	case call:
+		return c.call(ctx, q, deadline)
+	case watch:
+		return c.watch(ctx, q, deadline)
 	}
 	var conn *connection
 	if !q.fresh {
@@ -245,6 +261,9 @@ func (c *Client) giveBack(conn *connection) bool {
 }
 
 func (c *Client) closeIdle() {
+	if c.channel != nil {
+		_ = c.channel.Close() // Nothing is under way.
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.idle {

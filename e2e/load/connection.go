@@ -35,13 +35,12 @@ type request struct {
 	host   string
 	body   []byte
 	fresh  bool // on a connection of its own
-	long   bool // its answer takes its time
-	socket bool // a WebSocket session
+	kind   kind
 }
 
 // result is what is known of the request before its answer.
 func (q request) result() result {
-	return result{method: q.method, fresh: q.fresh, long: q.long}
+	return result{method: q.method, fresh: q.fresh, kind: q.kind}
 }
 
 func (q request) wire() []byte {

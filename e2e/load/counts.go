@@ -37,6 +37,7 @@ type Counts struct {
 	Requests uint64             `json:"requests"` // finished, OK or failed
 	OK       uint64             `json:"ok"`
 	Failed   uint64             `json:"failed"`
+	Calls    uint64             `json:"calls"` // of gRPC, streams too, that were OK
 	InFlight int64              `json:"inFlight"`
 	Failures map[Class]uint64   `json:"failures"`
 	Versions map[string]Version `json:"versions"`
@@ -75,7 +76,7 @@ func (v Version) Failed() uint64 { return v.Requests - v.OK }
 type result struct {
 	method  string
 	fresh   bool
-	long    bool   // its time says nothing
+	kind    kind
 	version string // as the answer says, "" when it says nothing
 	pod     string
 	class   Class // "" when OK
@@ -137,11 +138,14 @@ func (r *recorder) finish(res result, began time.Time) {
 	if _, known := c.Pods[res.pod]; res.pod != "" && (known || len(c.Pods) < maxPods) {
 		c.Pods[res.pod]++
 	}
-	if !res.long && (res.class == "" || res.class == ClassStatus || res.class == ClassCorrupt) {
+	if !res.kind.long() && (res.class == "" || res.class == ClassStatus || res.class == ClassCorrupt) {
 		version.Latency.Observe(res.took)
 	}
 	if res.class == "" {
 		c.OK++
+		if res.kind == call || res.kind == watch {
+			c.Calls++
+		}
 		version.OK++
 	} else {
 		c.Failed++

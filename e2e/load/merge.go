@@ -15,6 +15,7 @@ func Merge(all ...Counts) Counts {
 		out.Requests += c.Requests
 		out.OK += c.OK
 		out.Failed += c.Failed
+		out.Calls += c.Calls
 		out.InFlight += c.InFlight
 		out.WorstLag = max(out.WorstLag, c.WorstLag)
 		addUp(out.Failures, c.Failures)

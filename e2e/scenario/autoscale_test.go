@@ -10,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluice-mesh/sluice/e2e/load/incluster"
 	"github.com/sluice-mesh/sluice/e2e/sampleapp"
 	"github.com/sluice-mesh/sluice/e2e/timeline"
 )
@@ -26,12 +25,13 @@ func TestAutoscale(t *testing.T) {
 	f := start(t, "autoscale", sampleapp.App{
 		Replicas: least, Arguments: []string{work}, Autoscale: &sampleapp.Autoscale{Max: most, Utilization: 500},
 		Canary: &sampleapp.Canary{Steps: append(steps(25*time.Second, 25), steps(5*time.Second, 100)...), Drain: 10 * time.Second},
-	}, 40)
+	}, 0)
+	f.join(f.client("meshed", true, 20), f.client("unmeshed", false, 20))
 	f.await("the autoscaler is content", func(s timeline.State) bool { return available(s.Deployment) && *s.Deployment.Spec.Replicas == least })
 
 	f.release("v2", work)
 	f.await("the canary has weight 25", func(s timeline.State) bool { return s.Canary.Status.Weight == 25 })
-	f.join(incluster.Pod{Namespace: f.namespace, Name: "surge", Meshed: true, Target: f.clients[0].Target, Rate: 160})
+	f.join(f.client("surge", true, 160))
 
 	scaled := f.await("the autoscaler has scaled the workload, and both revisions have followed", func(s timeline.State) bool {
 		r := s.LatestRun()

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/sluice-mesh/sluice/e2e/load/incluster"
 	"github.com/sluice-mesh/sluice/e2e/timeline"
 )
 
@@ -64,5 +63,5 @@ func (f *fixture) replaceMeshedClient() {
 	pods := f.Kube.CoreV1().Pods(f.namespace)
 	require.NoError(f.t, pods.Delete(f.t.Context(), f.clients[0].Name, metav1.DeleteOptions{}))
 	f.clients = f.clients[1:]
-	f.join(incluster.Pod{Namespace: f.namespace, Name: "restarted", Target: f.clients[0].Target, Rate: 50, Meshed: true})
+	f.join(f.client("restarted", true, 50))
 }

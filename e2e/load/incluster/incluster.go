@@ -32,6 +32,8 @@ type Pod struct {
 	Meshed bool
 	// Target is the URL of the application.
 	Target string
+	// GRPC is where the application speaks gRPC, as host:port; no gRPC is spoken when it is empty.
+	GRPC string
 	// Rate in requests per second.
 	Rate int
 	// Image is this package's when empty.

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/stefanprodan/podinfo v1.8.1-0.20250910200901-e86405a8674e
 	go.uber.org/zap v1.28.0
+	google.golang.org/grpc v1.83.0
 )
 
 require (
@@ -72,6 +73,5 @@ require (
 	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260622175928-b703f567277d // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260803160001-6ac0973c030d // indirect
-	google.golang.org/grpc v1.83.0 // indirect
 	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af // indirect
 )

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// podinfo runs the HTTP application of github.com/stefanprodan/podinfo, unchanged, as the sample
-// application of Sluice's demo and tests. Around it are three things that podinfo's own program
+// podinfo runs the HTTP and gRPC applications of github.com/stefanprodan/podinfo, unchanged, as the
+// sample application of Sluice's demo and tests. Around them are three things that podinfo's own program
 // lacks: a version given by flag, so that revisions differ by arguments only; faults at a steady
 // share of requests (podinfo seeds its random errors with the second, so that whole seconds fail or
 // pass); and a shutdown that loses no request (podinfo closes idle kept-alive connections at a moment
@@ -20,9 +20,11 @@ import (
 	"syscall"
 	"time"
 
+	podinfogrpc "github.com/stefanprodan/podinfo/pkg/api/grpc"
 	podinfo "github.com/stefanprodan/podinfo/pkg/api/http"
 	"github.com/stefanprodan/podinfo/pkg/version"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 )
 
 // serverTimeout is podinfo's default.
@@ -30,6 +32,7 @@ const serverTimeout = 30 * time.Second
 
 type options struct {
 	listen     string
+	grpcPort   int
 	appVersion string
 	message    string
 	grace      time.Duration
@@ -49,6 +52,7 @@ func run(ctx context.Context, arguments []string) error {
 	var o options
 	flags := flag.NewFlagSet("podinfo", flag.ContinueOnError)
 	flags.StringVar(&o.listen, "listen", ":9898", "address of the application")
+	flags.IntVar(&o.grpcPort, "grpc-port", 9999, "port of gRPC")
 	flags.StringVar(&o.appVersion, "app-version", version.VERSION, "version that the application says it has")
 	flags.StringVar(&o.message, "message", "", "message in the answers")
 	flags.DurationVar(&o.grace, "shutdown-grace", 3*time.Second, "time after SIGTERM in which requests are still accepted")
@@ -63,7 +67,11 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("find the host's name: %w", err)
 	}
-	application, err := newApplication(o, hostname)
+	logger, err := zap.NewProduction()
+	if err != nil {
+		return fmt.Errorf("make the logger: %w", err)
+	}
+	application, err := newApplication(o, hostname, logger)
 	if err != nil {
 		return err
 	}
@@ -71,16 +79,16 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	return serve(ctx, listener, o.grace, named(o.appVersion, hostname, o.faults.inject(application)))
+	called, err := podinfogrpc.NewServer(&podinfogrpc.Config{Port: o.grpcPort}, logger)
+	if err != nil {
+		return fmt.Errorf("make the gRPC server: %w", err)
+	}
+	return serve(ctx, listener, o.grace, named(o.appVersion, hostname, o.faults.inject(application)), called.ListenAndServe())
 }
 
 // newApplication returns podinfo's handler.
-func newApplication(o options, hostname string) (http.Handler, error) {
+func newApplication(o options, hostname string, logger *zap.Logger) (http.Handler, error) {
 	version.VERSION = o.appVersion
-	logger, err := zap.NewProduction()
-	if err != nil {
-		return nil, fmt.Errorf("make the logger: %w", err)
-	}
 	server, err := podinfo.NewServer(&podinfo.Config{
 		Hostname:          hostname,
 		UIMessage:         o.message,
@@ -113,7 +121,8 @@ func named(appVersion, pod string, next http.Handler) http.Handler {
 // serve serves until ctx ends and then loses nothing: for the grace period, in which callers learn
 // that the pod goes, requests are answered and each answer asks the caller to close its connection.
 // What is idle after that has not been used for as long as the grace period.
-func serve(ctx context.Context, listener net.Listener, grace time.Duration, handler http.Handler) error {
+func serve(ctx context.Context, listener net.Listener, grace time.Duration, handler http.Handler, calls *grpc.Server) error {
+	defer calls.Stop()
 	server := &http.Server{
 		ReadTimeout: serverTimeout, WriteTimeout: serverTimeout, IdleTimeout: 2 * serverTimeout,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,6 +146,11 @@ func serve(ctx context.Context, listener net.Listener, grace time.Duration, hand
 		return fmt.Errorf("serve: %w", err)
 	case <-timer.C:
 	}
+	called := make(chan struct{})
+	go func() {
+		calls.GracefulStop()
+		close(called)
+	}()
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverTimeout)
 	defer cancel()
 	if err := server.Shutdown(finish); err != nil {
@@ -145,5 +159,10 @@ func serve(ctx context.Context, listener net.Listener, grace time.Duration, hand
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
-	return nil
+	select {
+	case <-called:
+		return nil
+	case <-finish.Done():
+		return fmt.Errorf("finish gRPC calls that are under way: %w", finish.Err())
+	}
 }

@@ -14,10 +14,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 func TestApplicationAnswersAsThatVersion(t *testing.T) {
-	application, err := newApplication(options{appVersion: "v7", message: "hello"}, "pod-1")
+	application, err := newApplication(options{appVersion: "v7", message: "hello"}, "pod-1", zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +97,7 @@ func TestShutdownRefusesNothingInTheGracePeriod(t *testing.T) {
 	go func() {
 		done <- serve(ctx, listener, 500*time.Millisecond, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "ok")
-		}))
+		}), grpc.NewServer())
 	}()
 	ask := func(c net.Conn, reader *bufio.Reader) *http.Response {
 		fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -120,6 +126,49 @@ func TestShutdownRefusesNothingInTheGracePeriod(t *testing.T) {
 	if fresh, reader := dial(); !ask(fresh, reader).Close {
 		t.Fatal("a fresh connection is answered and closed")
 	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestShutdownFinishesStreams: a gRPC stream lasts until its client ends it.
+func TestShutdownFinishesStreams(t *testing.T) {
+	calls := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(calls, health.NewServer())
+	listen := func() net.Listener {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return listener
+	}
+	called := listen()
+	go func() { _ = calls.Serve(called) }()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serve(ctx, listen(), time.Millisecond, http.NotFoundHandler(), calls) }()
+
+	channel, err := grpc.NewClient(called.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer channel.Close()
+	streaming, end := context.WithCancel(context.Background())
+	defer end()
+	stream, err := grpc_health_v1.NewHealthClient(channel).Watch(streaming, &grpc_health_v1.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	select {
+	case err := <-done:
+		t.Fatalf("ended with a stream open: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	end()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

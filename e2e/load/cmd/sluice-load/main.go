@@ -39,6 +39,9 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&config.PostPercent, "post", config.PostPercent, "percent of requests that are POST")
 	flags.IntVar(&config.StreamPercent, "stream", config.StreamPercent, "percent of requests whose answer takes two seconds")
 	flags.IntVar(&config.SocketPercent, "socket", config.SocketPercent, "percent of requests that are WebSocket sessions")
+	flags.StringVar(&config.GRPCAddress, "grpc", "", "where the application speaks gRPC, as host:port")
+	flags.IntVar(&config.CallPercent, "call", config.CallPercent, "percent of requests that are gRPC calls")
+	flags.IntVar(&config.WatchPercent, "watch", config.WatchPercent, "percent of requests that are gRPC streams of two seconds")
 	flags.IntVar(&config.BodySize, "body", config.BodySize, "bytes in the body of a POST")
 	listen := flags.String("listen", ":8080", "address of /counts, /metrics and /reset")
 	if err := flags.Parse(args); err != nil {

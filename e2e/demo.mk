@@ -1,6 +1,6 @@
 # The demo; see the package comment of e2e/demo.
 
-.PHONY: demo demo-once demo-down e2e
+.PHONY: demo demo-once demo-down e2e e2e-whole
 
 demo: ## Show a canary promoted and a bad one rolled back, from Git, on a real cluster (root, Linux)
 	go run -trimpath ./e2e/demo
@@ -15,3 +15,7 @@ demo-down: ## Remove the demo's cluster and everything it made
 # control plane answers late, and all of them take longer.
 e2e: ## Play the scenarios on a real cluster with the real Flux (root, Linux)
 	go test -trimpath -tags e2e -p 1 -parallel 3 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...
+
+# Alone each, so that what is seen is the scenario's and not its neighbour's.
+e2e-whole: ## Play the scenarios under 300 requests/s, and those that take minutes (about an hour)
+	go test -trimpath -tags e2e,whole -count 1 -parallel 1 -timeout 120m -v ./e2e/scenario/...

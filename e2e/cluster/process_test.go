@@ -51,6 +51,29 @@ func TestComponentsStartOnceAndAgainWhenChanged(t *testing.T) {
 	require.NotEqual(t, first.pid, changed.pid)
 }
 
+func TestHaltedComponentsComeBackAsTheyWere(t *testing.T) {
+	c := &Cluster{layout: layout{dir: t.TempDir()}}
+	_, err := c.Halt(t.Context(), "sleeper")
+	require.ErrorContains(t, err, "does not run")
+	sleeper := component{name: "sleeper", arguments: []string{"sleep", "60"}}
+	t.Cleanup(func() { require.NoError(t, c.layout.stop(context.Background(), "sleeper")) })
+	require.NoError(t, c.layout.ensure(t.Context(), sleeper))
+	before, _ := c.layout.running("sleeper")
+
+	resume, err := c.Halt(t.Context(), "sleeper")
+	require.NoError(t, err)
+	_, alive := c.layout.running("sleeper")
+	require.False(t, alive)
+
+	require.NoError(t, resume(t.Context()))
+	after, alive := c.layout.running("sleeper")
+	require.True(t, alive)
+	require.NotEqual(t, before.pid, after.pid)
+	require.NoError(t, c.layout.ensure(t.Context(), sleeper))
+	again, _ := c.layout.running("sleeper")
+	require.Equal(t, after, again, "to the next Up it is the same")
+}
+
 func TestAwaitNamesTheComponentThatEnded(t *testing.T) {
 	l := layout{dir: t.TempDir()}
 	failing := component{name: "failing", arguments: []string{"sh", "-c", "echo no such luck; exit 3"}}

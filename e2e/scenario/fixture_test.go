@@ -95,9 +95,10 @@ func start(t *testing.T, namespace string, app sampleapp.App, rate int) *fixture
 	f.timeline, err = timeline.Watch(ctx, f.Config, namespace, appName)
 	require.NoError(t, err)
 	f.commit("Run v1")
-	require.NoError(t, f.flux.Sync(t.Context(), flux.Source{Name: namespace, URL: f.server.URL("fleet"), Branch: gitserver.Branch, Path: f.path()}))
+	require.NoError(t, f.flux.Sync(t.Context(), flux.Source{Name: namespace, URL: f.server.URL("fleet"), Branch: gitserver.Branch, Path: f.path(), Interval: fluxInterval}))
 	f.await("Flux has applied v1", func(s timeline.State) bool { return s.Deployment != nil })
 	if rate > 0 {
+		rate = max(rate, leastRate)
 		// They start beside the application, and count once it answers.
 		f.apply(f.client("meshed", true, rate/2), f.client("unmeshed", false, rate/2))
 	}

@@ -7,6 +7,8 @@
 // It must not act: no network, no Kubernetes, no clock, only the standard library.
 package mesh
 
+import "slices"
+
 // Protocol is what is spoken on a port.
 type Protocol string
 
@@ -43,6 +45,11 @@ type Destination struct {
 	Splits []Split `json:"splits,omitempty"`
 	// Timeouts of requests and connections to it.
 	Timeouts Timeouts `json:"timeouts,omitzero"`
+	// MaxParallelRequests is how many requests and connections a proxy may have open at each endpoint; 0 is
+	// any number.
+	MaxParallelRequests uint32 `json:"maxParallelRequests,omitempty"`
+	// Retries of requests to it; nil is none.
+	Retries *Retries `json:"retries,omitempty"`
 }
 
 // Timeouts are in milliseconds; 0 is none.
@@ -53,6 +60,33 @@ type Timeouts struct {
 	Try uint32 `json:"try,omitempty"`
 	// Idle is how long a request or connection may go without a byte in either direction.
 	Idle uint32 `json:"idle,omitempty"`
+}
+
+// Retries say which requests are sent again because of their answer.
+type Retries struct {
+	// Attempts is how often one request is sent again.
+	Attempts uint32 `json:"attempts"`
+	// Codes of answers, Methods of requests.
+	Codes   []uint32 `json:"codes,omitempty"`
+	Methods []string `json:"methods,omitempty"`
+	// GRPCCodes are numbers of gRPC's statuses.
+	GRPCCodes []uint32 `json:"grpcCodes,omitempty"`
+	// Percent of the requests of Interval, in milliseconds, may be retries.
+	Percent  uint32 `json:"percent"`
+	Interval uint32 `json:"interval"`
+	// MinCount retries there may be in MinInterval, in milliseconds, whatever the percentage.
+	MinCount    uint32 `json:"minCount"`
+	MinInterval uint32 `json:"minInterval"`
+}
+
+// Equal says whether two policies of retries, of which nil is none, are the same.
+func (r *Retries) Equal(other *Retries) bool {
+	if r == nil || other == nil {
+		return r == other
+	}
+	return r.Attempts == other.Attempts && slices.Equal(r.Codes, other.Codes) && slices.Equal(r.Methods, other.Methods) &&
+		slices.Equal(r.GRPCCodes, other.GRPCCodes) && r.Percent == other.Percent && r.Interval == other.Interval &&
+		r.MinCount == other.MinCount && r.MinInterval == other.MinInterval
 }
 
 // Service names a Service port.

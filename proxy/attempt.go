@@ -62,7 +62,7 @@ func (a *attempt) Head(h *http2.Head, end bool) {
 		a.tellInterim(&http2.Head{Status: h.Status, Fields: fields})
 		return
 	}
-	if !a.answer(h) {
+	if a.sendAgain(h, end) || !a.answer(h) {
 		return
 	}
 	if x.choose.cookie != "" {

@@ -92,6 +92,10 @@ type tries struct {
 	probes bool
 	// judged says that the revisions are compared, so that nothing of one may be hidden.
 	judged bool
+	// most is how much may be open at an endpoint, 0 for any number. full is one at which as much is, where
+	// the next had to be of its tier.
+	most uint32
+	full *mesh.Endpoint
 }
 
 func (t *tries) add(key string) {
@@ -102,13 +106,14 @@ func (t *tries) add(key string) {
 }
 
 // pick chooses the next endpoint of the tiers: not one that was tried, of two drawn by chance the
-// cheaper one, suspects that are being tried already last. It returns nil when all were tried.
+// cheaper one, suspects that are being tried already last. It returns nil when all were tried, or have as
+// much open as they may.
 func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64) *mesh.Endpoint {
-	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil {
+	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil || tried.full != nil {
 		return found
 	}
 	most := len(tried.failed) + 1
-	if found := b.pickFrom(tiers, tried, draw, false, most); found != nil {
+	if found := b.pickFrom(tiers, tried, draw, false, most); found != nil || tried.full != nil {
 		return found
 	}
 	return b.pickFrom(tiers, tried, draw, true, most)
@@ -116,19 +121,8 @@ func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() floa
 
 func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64, anySuspect bool, most int) *mesh.Endpoint {
 	for _, tier := range tiers {
-		failed := 0
-		tried.candidates, tried.suspects, tried.probes = tried.candidates[:0], tried.suspects[:0], false
-		for _, endpoint := range tier {
-			switch {
-			case tried.failed[endpoint.Address]:
-				failed++
-			case anySuspect || b.of(endpoint.Address).suspectSince.Load() == 0:
-				tried.candidates = append(tried.candidates, endpoint)
-			default:
-				tried.suspects = append(tried.suspects, endpoint)
-			}
-		}
-		if failed >= most {
+		if b.sift(tier, tried, anySuspect) >= most {
+			tried.full = nil // Others are asked next, and then the rest of these.
 			continue
 		}
 		for _, endpoint := range tried.suspects {
@@ -139,8 +133,30 @@ func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() 
 		if len(tried.candidates) > 0 {
 			return b.cheaper(tried.candidates, draw, tried.judged)
 		}
+		if tried.full != nil {
+			return nil // Another revision would hide that this one is too slow.
+		}
 	}
 	return nil
+}
+
+// sift finds those of a tier that may be tried, and returns how many have failed.
+func (b *balancer) sift(tier []*mesh.Endpoint, tried *tries, anySuspect bool) (failed int) {
+	tried.candidates, tried.suspects, tried.probes, tried.full = tried.candidates[:0], tried.suspects[:0], false, nil
+	for _, endpoint := range tier {
+		known := b.of(endpoint.Address)
+		switch {
+		case tried.failed[endpoint.Address]:
+			failed++
+		case tried.most > 0 && known.open.Load() >= int64(tried.most):
+			tried.full = endpoint
+		case anySuspect || known.suspectSince.Load() == 0:
+			tried.candidates = append(tried.candidates, endpoint)
+		default:
+			tried.suspects = append(tried.suspects, endpoint)
+		}
+	}
+	return failed
 }
 
 // cheaper is the power of two choices by peak EWMA: of two endpoints the one at which so many requests,
@@ -176,11 +192,19 @@ func (l *load) cost(now time.Time) float64 {
 	return float64(l.open.Load()+1) * (l.met.expected(now) + l.met.penalty(now)).Seconds()
 }
 
-// claim counts one more open on an endpoint until it is released, once.
-func (b *balancer) claim(address string) *load {
+// claim counts one more open on an endpoint until it is released, once. It returns nil when there is as
+// much as may be.
+func (b *balancer) claim(address string, most uint32) *load {
 	known := b.of(address)
-	known.open.Add(1)
-	return known
+	for {
+		open := known.open.Load()
+		if most > 0 && open >= int64(most) {
+			return nil
+		}
+		if known.open.CompareAndSwap(open, open+1) {
+			return known
+		}
+	}
 }
 
 func (l *load) release() { l.open.Add(-1) }

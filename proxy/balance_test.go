@@ -111,7 +111,7 @@ func TestSuspectAfterTimeoutsInARow(t *testing.T) {
 func TestLessOpenIsPreferred(t *testing.T) {
 	b := newBalancer(time.Now)
 	for range 10 {
-		b.claim("busy")
+		b.claim("busy", 0)
 	}
 	tiers := tiersOf([]string{"busy", "free"})
 	for range 100 {
@@ -121,11 +121,49 @@ func TestLessOpenIsPreferred(t *testing.T) {
 
 func TestForgetKeepsWhatIsOpen(t *testing.T) {
 	b := newBalancer(time.Now)
-	open := b.claim("open")
-	b.claim("done").release()
-	b.claim("known").release()
+	open := b.claim("open", 0)
+	b.claim("done", 0).release()
+	b.claim("known", 0).release()
 	b.forget(func(address string) bool { return address == "known" })
 	require.Len(t, b.loads, 2)
 	open.release()
 	require.Zero(t, b.loads["open"].open.Load())
+}
+
+// TestFullEndpointsAreNotLeft: where endpoints have as much open as they may, others of their tier serve,
+// and those of another do not.
+func TestFullEndpointsAreNotLeft(t *testing.T) {
+	for name, test := range map[string]struct {
+		tiers        [][]string
+		full, failed []string
+		want         string
+		isFull       bool
+	}{
+		"nothing is full":           {tiers: [][]string{{"a"}, {"b"}}, want: "a"},
+		"one of two":                {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, want: "b", isFull: true},
+		"all of the tier":           {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a", "b"}, isFull: true},
+		"and the rest has failed":   {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, failed: []string{"b"}, isFull: true},
+		"but two failed":            {tiers: [][]string{{"a", "b", "d"}, {"c"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "c"},
+		"and one has room":          {tiers: [][]string{{"a", "b", "d", "e"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "e", isFull: true},
+		"an empty tier is not full": {tiers: [][]string{{}, {"c"}}, want: "c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBalancer(time.Now)
+			tried := tries{most: 2}
+			for _, address := range test.full {
+				require.NotNil(t, b.claim(address, 2))
+				require.NotNil(t, b.claim(address, 2))
+				require.Nil(t, b.claim(address, 2))
+			}
+			for _, address := range test.failed {
+				tried.add(address)
+			}
+			got := ""
+			if endpoint := b.pick(tiersOf(test.tiers...), &tried, rand.Float64); endpoint != nil {
+				got = endpoint.Address
+			}
+			require.Equal(t, test.want, got)
+			require.Equal(t, test.isFull, tried.full != nil)
+		})
+	}
 }

@@ -61,6 +61,9 @@ type chooser struct {
 	fellBack          bool
 	// busy says that the last try was not begun, as too many others were.
 	busy bool
+	// only says that nothing but the revision within will do.
+	only   bool
+	within revision
 	// hops are the one at hand and the one before.
 	hops [2]hop
 	// drawn is the revision for which the request counts.
@@ -91,6 +94,7 @@ func (c *chooser) share() float64 {
 
 // next draws and claims under one lock: see Config.routing.
 func (c *chooser) next() (*hop, bool) {
+	c.tried.full = nil
 	if c.attempts == attemptsMost {
 		return nil, false
 	}
@@ -98,14 +102,30 @@ func (c *chooser) next() (*hop, bool) {
 	config.routing.RLock()
 	defer config.routing.RUnlock()
 	c.look(config.Snapshot())
-	endpoint := c.proxy.balancer.pick(c.route.tiers, &c.tried, rand.Float64)
-	if endpoint == nil && c.forgive() {
-		endpoint = c.proxy.balancer.pick(c.route.tiers, &c.tried, rand.Float64)
+	for {
+		endpoint := c.pick()
+		if endpoint == nil {
+			return c.last()
+		}
+		if claimed := c.proxy.balancer.claim(endpoint.Address, c.route.most); claimed != nil {
+			return c.take(c.side.hopTo(endpoint), endpoint.Address, claimed), true
+		}
+		if c.tried.probes { // Somebody else was a little faster.
+			c.proxy.balancer.of(endpoint.Address).probed.Store(false)
+		}
 	}
-	if endpoint == nil {
-		return c.last()
+}
+
+func (c *chooser) pick() *mesh.Endpoint {
+	tiers := c.route.tiers
+	if c.only {
+		tiers = tiersWithin(tiers, c.within)
 	}
-	return c.claim(c.side.hopTo(endpoint), endpoint.Address), true
+	endpoint := c.proxy.balancer.pick(tiers, &c.tried, rand.Float64)
+	if endpoint == nil && c.tried.full == nil && c.forgive() {
+		endpoint = c.proxy.balancer.pick(tiers, &c.tried, rand.Float64)
+	}
+	return endpoint
 }
 
 func (c *chooser) look(snapshot *mesh.Snapshot) {
@@ -115,7 +135,7 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 	first := c.snapshot == nil
 	c.snapshot, c.nth = snapshot, 0
 	c.route = c.side.ways(snapshot, c.proxy.config.routes.Load(), c.draw)
-	c.tried.judged = c.route.split
+	c.tried.judged, c.tried.most = c.route.split, c.route.most
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror
@@ -128,8 +148,11 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 // another revision is no failure of this one, which the gate would hold against it.
 func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
 	labels := c.labels
-	if last != nil {
+	switch {
+	case last != nil:
 		labels = last.labels
+	case c.tried.full != nil:
+		labels = c.side.hopTo(c.tried.full).labels
 	}
 	if c.split && (labels.direction == directionOutbound || c.drawn != c.proxy.ownRevision()) {
 		return labelsForRevision(labels, c.drawn)
@@ -138,7 +161,7 @@ func (c *chooser) labelsOfFailure(last *hop) trafficLabels {
 }
 
 func (c *chooser) last() (*hop, bool) {
-	if c.attempts > 0 && !c.fellBack {
+	if c.attempts > 0 && !c.fellBack || c.tried.full != nil {
 		return nil, false
 	}
 	to, ok := c.side.fallback()
@@ -146,17 +169,17 @@ func (c *chooser) last() (*hop, bool) {
 		return nil, false
 	}
 	c.fellBack = true
-	return c.claim(to, to.address), true
+	return c.take(to, to.address, c.proxy.balancer.claim(to.address, 0)), true
 }
 
-// claim counts one more attempt, which is open on its hop until that is released.
-func (c *chooser) claim(to hop, key string) *hop {
+// take counts one more attempt, which is open on its hop until that is released.
+func (c *chooser) take(to hop, key string, claim *load) *hop {
 	claimed := &c.hops[c.attempts%len(c.hops)]
 	c.attempts++
 	*claimed = to
 	claimed.key, claimed.opened, claimed.counts = key, c.opened, c.proxy.counts
 	claimed.probes, c.tried.probes = c.tried.probes, false
-	claimed.load = c.proxy.balancer.claim(key)
+	claimed.load = claim
 	claimed.counts.add(to.revision, c.opened)
 	return claimed
 }
@@ -192,10 +215,21 @@ func (c *chooser) failed(to *hop, err *connectError) {
 
 // failure is the code of a request that could be sent nowhere.
 func (c *chooser) failure() string {
-	if c.busy {
+	switch {
+	case c.tried.full != nil:
+		return errorCircuitOpen
+	case c.busy:
 		return errorOverload
 	}
 	return errorConnect
+}
+
+// failureText is what a client is told of it.
+func (c *chooser) failureText() string {
+	if c.tried.full != nil {
+		return "each endpoint has as many requests open as its TrafficPolicy allows"
+	}
+	return "no endpoint could be connected to"
 }
 
 // outboundHop is an endpoint as the outbound side reaches it.

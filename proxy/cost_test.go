@@ -137,7 +137,7 @@ func simulate(pods []*simulated, perSecond float64, from, to time.Duration, judg
 			pod.got++
 			sent++
 		}
-		heap.Push(&open, under{ends: at + pod.takes(at), began: at, pod: pod, load: b.claim(endpoint.Address)})
+		heap.Push(&open, under{ends: at + pod.takes(at), began: at, pod: pod, load: b.claim(endpoint.Address, 0)})
 	}
 	var shares []float64
 	for _, pod := range pods {

@@ -54,7 +54,8 @@ type exchange struct {
 	// nowhere says that the request could be sent nowhere.
 	nowhere bool
 	// lost says that a safe request got no answer and was sent to another hop.
-	lost bool
+	lost    bool
+	retries retries
 	// record is for the access log; nil when there is none.
 	record *record
 	// head says that the answer has no content, whatever its head says.
@@ -89,7 +90,7 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 	x.caller, x.refusal = mesh.Caller{}, refusal{}
 	x.received = time.Now()
 	x.resends, x.nowhere, x.lost, x.head, x.closes = 0, false, false, false, false
-	x.content, x.body, x.watching, x.record = nil, nil, nil, nil
+	x.content, x.body, x.watching, x.record, x.retries = nil, nil, nil, nil, retries{}
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	x.link, x.left, x.broken = nil, false, nil
@@ -104,25 +105,27 @@ func (x *exchange) carry() bool {
 		return x.turnAway()
 	}
 	var last *hop
-	for {
-		to, ok := x.choose.next()
-		if !ok {
-			x.refuse(last)
-			break
-		}
+	to, ok := x.choose.next()
+	for ok {
 		x.beginTry()
 		l, err := x.send(to)
 		if err == nil {
 			to.load.trust()
+			if other, retried := x.sendAgain(to, l); retried {
+				last, to = to, other
+				continue
+			}
 			again := x.answer(to, l)
 			x.mirror()
 			return again
 		}
 		if x.giveUp(to, err) {
-			break
+			return x.finish(true)
 		}
 		last = to
+		to, ok = x.choose.next()
 	}
+	x.refuse(last)
 	return x.finish(true)
 }
 
@@ -294,7 +297,7 @@ func (x *exchange) refuse(last *hop) {
 	x.nowhere = true
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), x.choose.failure())
 	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, x.choose.failure(), "no endpoint could be connected to")
+	x.problem(http.StatusServiceUnavailable, x.choose.failure(), x.choose.failureText())
 }
 
 // turnAway answers a request that does not get in.

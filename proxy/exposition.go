@@ -110,6 +110,10 @@ func (l handshakeLabels) text() string {
 	return labelText(label{"direction", l.direction}, label{"outcome", l.outcome})
 }
 
+func (l retryLabels) text() string {
+	return join(l.trafficLabels.text(), labelText(label{"outcome", l.outcome}))
+}
+
 // join is the text of two label sets in one.
 func join(a, b string) string {
 	if a == "" || b == "" {
@@ -123,7 +127,7 @@ func (m *metrics) exposition() []byte {
 	m.mutex.RLock()
 	traffic, connections := maps.Clone(m.traffic), maps.Clone(m.connections)
 	connectFailures, unsplit := maps.Clone(m.connectFailures), maps.Clone(m.unsplitRequests)
-	malformed, authorizations := maps.Clone(m.malformedHTTP), maps.Clone(m.authorizations)
+	malformed, authorizations, retries := maps.Clone(m.malformedHTTP), maps.Clone(m.authorizations), maps.Clone(m.retries)
 	m.mutex.RUnlock()
 	out := &exposition{}
 	writeTraffic(out, traffic)
@@ -132,6 +136,11 @@ func (m *metrics) exposition() []byte {
 		"Attempts that could not connect to an endpoint, whatever came of the request.")
 	for _, of := range sorted(connectFailures, trafficLabels.text) {
 		out.sample("sluice_connect_failures_total", of.labels, float64(of.series.Load()))
+	}
+	out.family("sluice_retries_total", "counter",
+		"Answers after which a TrafficPolicy has requests sent again, by whether they were.")
+	for _, of := range sorted(retries, retryLabels.text) {
+		out.sample("sluice_retries_total", of.labels, float64(of.series.Load()))
 	}
 	out.family("sluice_unsplit_requests_total", "counter",
 		"Requests and connections that came from outside the mesh while the workload had a split.")

@@ -49,6 +49,7 @@ const (
 	errorRequestTime = "request_timeout" // The request took longer than its TrafficPolicy allows.
 	errorTryTime     = "try_timeout"     // No head of an answer came within the time of a try.
 	errorIdleTime    = "idle_timeout"    // Nothing came or went for too long.
+	errorCircuitOpen = "circuit_open"    // Its endpoints had as much open as its TrafficPolicy allows.
 )
 
 // What happened to a request that arrived without a split having been applied.
@@ -96,6 +97,7 @@ type metrics struct {
 	connections     map[tcpLabels]*tcpSeries
 	connectFailures map[trafficLabels]*atomic.Uint64
 	unsplitRequests map[unsplitLabels]*atomic.Uint64
+	retries         map[retryLabels]*atomic.Uint64
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
@@ -110,6 +112,11 @@ type metrics struct {
 type handshakeLabels struct{ direction, outcome string }
 
 type malformedLabels struct{ reason, outcome string }
+
+type retryLabels struct {
+	trafficLabels
+	outcome string
+}
 
 type unsplitLabels struct{ targetPort, outcome string }
 
@@ -170,6 +177,7 @@ func newMetrics(options Options) *metrics {
 		connections:     map[tcpLabels]*tcpSeries{},
 		connectFailures: map[trafficLabels]*atomic.Uint64{},
 		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
+		retries:         map[retryLabels]*atomic.Uint64{},
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
 		handshakes:      noHandshakes(),

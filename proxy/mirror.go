@@ -127,11 +127,11 @@ func (m *mirrors) run(ctx context.Context) {
 func (m *mirrors) send(ctx context.Context, request mirrorCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTime)
 	defer cancel()
-	endpoint := m.proxy.balancer.pick([][]*mesh.Endpoint{request.to.endpoints}, &tries{}, rand.Float64)
+	endpoint := m.proxy.balancer.pick([][]*mesh.Endpoint{request.to.endpoints}, &tries{judged: true}, rand.Float64)
 	if endpoint == nil {
 		return errNoMirror
 	}
-	defer m.proxy.balancer.claim(endpoint.Address).release()
+	defer m.proxy.balancer.claim(endpoint.Address, 0).release()
 	to := request.side.hopTo(endpoint)
 	l := m.proxy.upstreams.pool.take(linkKey{to.address, to.identity}, time.Now())
 	if l == nil {

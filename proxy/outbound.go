@@ -90,9 +90,11 @@ func (s *outboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() f
 	}
 	s.service, s.known = destination.Service, len(destination.Endpoints) > 0
 	if destination.PodAddress && s.meant {
-		return withoutSplit(kept, destination)
+		return withoutSplit(kept, destination) // A scrape, which knows better.
 	}
-	return chooseRoute(kept, destination, s.request, draw)
+	chosen := chooseRoute(kept, destination, s.request, draw)
+	chosen.most = destination.MaxParallelRequests
+	return chosen
 }
 
 func (s *outboundSide) hopTo(endpoint *mesh.Endpoint) hop {
@@ -134,6 +136,7 @@ func (p *Proxy) beginOutbound(x *exchange) {
 	info := &x.client.conn.info
 	if known := p.config.Destination(x.context, info.address); known != nil { // Asking keeps it subscribed.
 		x.limit(known.Timeouts)
+		x.retries = p.retriesOf(known)
 	}
 	x.outbound = outboundSide{
 		proxy: p, destination: info.destination, address: info.address,

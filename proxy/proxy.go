@@ -118,6 +118,7 @@ type Proxy struct {
 	saver     *saver // Nil when nothing is kept.
 	counts    *openCounts
 	balancer  *balancer
+	budgets   *retryBudgets
 	metrics   *metrics
 	accessLog *accesslog.Log // Nil when none is written.
 	upstreams *upstreams
@@ -145,6 +146,7 @@ func New(options Options) *Proxy {
 		log:      options.Log,
 		counts:   newOpenCounts(),
 		balancer: newBalancer(options.Now),
+		budgets:  newRetryBudgets(),
 		metrics:  newMetrics(options),
 		ports:    newPortMemory(options.Log),
 		activity: newActivity(options.Now),
@@ -239,6 +241,7 @@ func (p *Proxy) close(left time.Duration) {
 func (p *Proxy) tidy(ctx context.Context) {
 	every(ctx, time.Minute, func(time.Time) {
 		p.config.dropUnused()
+		p.budgets.forget(p.config.Snapshot())
 		known := knownEndpoints(p.config.Snapshot())
 		p.balancer.forget(func(address string) bool { return known[address] })
 	})

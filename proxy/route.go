@@ -30,6 +30,8 @@ type route struct {
 	cookie string
 	// mirror is where a copy of the request goes; nil for nowhere.
 	mirror *mirrorRoute
+	// most is how much may be open at an endpoint; 0 for any number.
+	most uint32
 }
 
 // chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by

@@ -61,7 +61,8 @@ type stream struct {
 	credited int
 	resends  int
 	// lost says that a safe request got no answer and was sent to another hop.
-	lost bool
+	lost    bool
+	retries retries
 	// over says that nothing is to be told to the client any more, counted that the request was.
 	over, counted bool
 }
@@ -287,7 +288,7 @@ func (x *stream) refuse(last *hop) {
 	failure := x.choose.failure()
 	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), failure) }, false)
 	x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, failure, "no endpoint could be connected to")
+	x.problem(http.StatusServiceUnavailable, failure, x.choose.failureText())
 }
 
 // turnAway answers a request that does not get in.
@@ -376,6 +377,7 @@ func (p *Proxy) beginOutboundStream(x *stream) {
 	info := &x.client.conn.info
 	if known := p.config.Destination(x.context, info.address); known != nil { // Asking keeps it subscribed.
 		x.limits.begin(known.Timeouts, x.received)
+		x.retries = p.retriesOf(known)
 	}
 	x.outbound = outboundSide{
 		proxy: p, destination: info.destination, address: info.address,

@@ -14,6 +14,11 @@ import (
 
 // next chooses where the next try goes, and begins its time.
 func (x *stream) next() (*hop, bool) {
+	x.beginTry()
+	return x.choose.next()
+}
+
+func (x *stream) beginTry() {
 	if x.limits.given() {
 		now := time.Now()
 		x.mutex.Lock()
@@ -21,7 +26,6 @@ func (x *stream) next() (*hop, bool) {
 		x.limits.arm(now, x.lookAtTime)
 		x.mutex.Unlock()
 	}
-	return x.choose.next()
 }
 
 // noteSent notes that the request is being sent; noteHead that the head of its answer has come. The mutex

@@ -37,6 +37,13 @@ type TrafficPolicySpec struct {
 	// timeouts of requests and connections to the Service; none when it is left out.
 	// +optional
 	Timeouts *Timeouts `json:"timeouts,omitempty"`
+	// circuitBreaker bounds what a proxy has open at each endpoint of the Service; nothing does when it is
+	// left out.
+	// +optional
+	CircuitBreaker *CircuitBreaker `json:"circuitBreaker,omitempty"`
+	// retries are requests that are sent again because of their answer; none when it is left out.
+	// +optional
+	Retries *Retries `json:"retries,omitempty"`
 }
 
 // Timeouts say when the caller's proxy gives up. Each is 1ms to 24h, in whole milliseconds; without one
@@ -58,4 +65,96 @@ type Timeouts struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="spec.timeouts.idle: write 1ms to 24h, such as 5m"
 	// +optional
 	Idle *metav1.Duration `json:"idle,omitempty"`
+}
+
+// CircuitBreaker bounds what a proxy has open at each endpoint.
+type CircuitBreaker struct {
+	// maxParallelRequests is how many requests, and connections that are carried as bytes, a proxy may
+	// have open at one endpoint. When all endpoints of the revision that was drawn for another have as
+	// many, it is refused.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	// +required
+	MaxParallelRequests int32 `json:"maxParallelRequests"`
+}
+
+// Retries say which requests are sent again because of their answer. The fields have the names that
+// Gateway API gives them (GEP-1731, GEP-3388).
+type Retries struct {
+	// codes of answers after which a request is sent again: 502, 503 and 504 when it is left out. Those
+	// of gRPC's answers do not count.
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:Minimum=400
+	// +kubebuilder:validation:items:Maximum=599
+	// +listType=set
+	// +kubebuilder:default={502,503,504}
+	// +optional
+	Codes []int32 `json:"codes,omitempty"`
+	// grpcCodes are statuses of gRPC after which a call is sent again, which is asked for by naming them;
+	// none when it is left out. Only a call that was answered with its status and nothing else is.
+	// +kubebuilder:validation:MaxItems=5
+	// +listType=set
+	// +optional
+	GRPCCodes []RetriedGRPCCode `json:"grpcCodes,omitempty"`
+	// methods of requests that may be sent again: the safe ones when it is left out. Add others only if the
+	// application can be asked twice for the same.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=set
+	// +kubebuilder:default={GET,HEAD,OPTIONS,TRACE}
+	// +optional
+	Methods []RetriedMethod `json:"methods,omitempty"`
+	// attempts is how often one request is sent again.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=5
+	// +kubebuilder:default=1
+	// +optional
+	Attempts int32 `json:"attempts,omitempty"`
+	// budget bounds retries by requests.
+	// +kubebuilder:default={percent: 20, interval: "10s"}
+	// +optional
+	Budget *RetryBudget `json:"budget,omitempty"`
+	// minRetryRate is how many retries there may be whatever the budget.
+	// +kubebuilder:default={count: 10, interval: "1s"}
+	// +optional
+	MinRetryRate *RetryRate `json:"minRetryRate,omitempty"`
+}
+
+// RetriedMethod is a method of requests.
+//
+// +kubebuilder:validation:Enum=GET;HEAD;OPTIONS;TRACE;PUT;DELETE;POST;PATCH
+type RetriedMethod string
+
+// RetriedGRPCCode is a status of gRPC.
+//
+// +kubebuilder:validation:Enum=CANCELLED;DEADLINE_EXCEEDED;RESOURCE_EXHAUSTED;INTERNAL;UNAVAILABLE
+type RetriedGRPCCode string
+
+// RetryBudget bounds the retries of a proxy to a Service to a share of its requests.
+type RetryBudget struct {
+	// percent of the requests of the interval may be retries.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	// +kubebuilder:default=20
+	// +optional
+	Percent *int32 `json:"percent,omitempty"`
+	// interval over which requests and retries are counted.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.retries.budget.interval: write 1s to 1h, such as 10s"
+	// +kubebuilder:default="10s"
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
+}
+
+// RetryRate is a number of retries in a time.
+type RetryRate struct {
+	// count of retries in the interval.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +kubebuilder:default=10
+	// +optional
+	Count *int32 `json:"count,omitempty"`
+	// interval in which there may be so many.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.retries.minRetryRate.interval: write 1s to 1h, such as 1s"
+	// +kubebuilder:default="1s"
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
 }

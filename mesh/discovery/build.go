@@ -49,8 +49,8 @@ type Index struct {
 	// workloads by "namespace/name".
 	workloads map[string][]*pod
 	splits    map[string]*split
-	// timeouts by "namespace/name" of the Service.
-	timeouts map[string]mesh.Timeouts
+	// policies by "namespace/name" of the Service.
+	policies map[string]trafficPolicy
 	// ports by "namespace/name" of the pod.
 	ports  map[string][]podPort
 	access access
@@ -82,7 +82,7 @@ func Build(trustDomain spiffeid.TrustDomain, inputs Inputs) *Index {
 		addresses: make(map[netip.Addr]*pod, len(inputs.Pods)),
 		workloads: map[string][]*pod{},
 		splits:    map[string]*split{},
-		timeouts:  timeoutsOf(inputs.TrafficPolicies),
+		policies:  policiesOf(inputs.TrafficPolicies),
 		ports:     map[string][]podPort{},
 		access:    newAccess(trustDomain, inputs),
 	}

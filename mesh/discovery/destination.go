@@ -26,7 +26,7 @@ func (x *Index) Destination(address netip.AddrPort) *mesh.Destination {
 
 func (x *Index) serviceDestination(address netip.AddrPort, found servicePort) *mesh.Destination {
 	endpoints := x.endpointsOf(address.Addr(), found)
-	return &mesh.Destination{
+	destination := &mesh.Destination{
 		Address: address.String(),
 		Service: mesh.Service{
 			Namespace: found.service.Namespace,
@@ -36,8 +36,9 @@ func (x *Index) serviceDestination(address netip.AddrPort, found servicePort) *m
 		Protocol:  protocolOf(found.port),
 		Endpoints: endpoints,
 		Splits:    x.splitsOf(endpoints),
-		Timeouts:  x.timeouts[keyOf(found.service)],
 	}
+	x.policies[keyOf(found.service)].applyTo(destination)
+	return destination
 }
 
 // endpointsOf returns the endpoints of a Service's port that can answer, in the family of the
@@ -112,7 +113,7 @@ func (x *Index) podDestination(address netip.AddrPort, found *pod) *mesh.Destina
 		Protocol:   cmp.Or(protocol, mesh.ProtocolDetect),
 		Endpoints:  []mesh.Endpoint{own},
 	}
-	destination.Timeouts = x.timeouts[destination.Service.Namespace+"/"+destination.Service.Name]
+	x.policies[destination.Service.Namespace+"/"+destination.Service.Name].applyTo(destination)
 	if !served || x.splits[found.workload] == nil {
 		return destination
 	}

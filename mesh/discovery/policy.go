@@ -3,6 +3,7 @@
 package discovery
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -12,20 +13,110 @@ import (
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
-// timeoutsOf returns what policies say of Services, by "namespace/name": a policy has the name of its
+// trafficPolicy is what a TrafficPolicy says, as proxies are told.
+type trafficPolicy struct {
+	timeouts            mesh.Timeouts
+	maxParallelRequests uint32
+	retries             *mesh.Retries
+}
+
+func (p trafficPolicy) applyTo(destination *mesh.Destination) {
+	destination.Timeouts, destination.Retries = p.timeouts, p.retries
+	destination.MaxParallelRequests = p.maxParallelRequests
+}
+
+// policiesOf returns what policies say of Services, by "namespace/name": a policy has the name of its
 // Service, so that there are never two of them.
-func timeoutsOf(policies []*v1alpha1.TrafficPolicy) map[string]mesh.Timeouts {
-	timeouts := map[string]mesh.Timeouts{}
+func policiesOf(policies []*v1alpha1.TrafficPolicy) map[string]trafficPolicy {
+	said := map[string]trafficPolicy{}
 	for _, policy := range policies {
-		if written := policy.Spec.Timeouts; written != nil {
-			timeouts[keyOf(policy)] = mesh.Timeouts{
-				Request: milliseconds(written.Request),
-				Try:     milliseconds(written.Try),
-				Idle:    milliseconds(written.Idle),
-			}
+		said[keyOf(policy)] = policyOf(&policy.Spec)
+	}
+	return said
+}
+
+func policyOf(spec *v1alpha1.TrafficPolicySpec) trafficPolicy {
+	policy := trafficPolicy{retries: retriesOf(spec.Retries)}
+	if written := spec.Timeouts; written != nil {
+		policy.timeouts = mesh.Timeouts{
+			Request: milliseconds(written.Request),
+			Try:     milliseconds(written.Try),
+			Idle:    milliseconds(written.Idle),
 		}
 	}
-	return timeouts
+	if spec.CircuitBreaker != nil {
+		policy.maxParallelRequests = count(spec.CircuitBreaker.MaxParallelRequests)
+	}
+	return policy
+}
+
+// retriesOf fills in what the API server would for objects that were written through it.
+func retriesOf(written *v1alpha1.Retries) *mesh.Retries {
+	if written == nil {
+		return nil
+	}
+	retries := &mesh.Retries{
+		Attempts: max(count(written.Attempts), 1), Codes: []uint32{502, 503, 504}, Methods: []string{"GET", "HEAD", "OPTIONS", "TRACE"},
+		Percent: 20, Interval: 10_000, MinCount: 10, MinInterval: 1000,
+	}
+	if written.Codes != nil {
+		retries.Codes = counts(written.Codes)
+	}
+	if written.Methods != nil {
+		retries.Methods = nil
+		for _, method := range written.Methods {
+			retries.Methods = append(retries.Methods, string(method))
+		}
+	}
+	for _, code := range written.GRPCCodes {
+		if number := grpcCode(code); number != 0 {
+			retries.GRPCCodes = append(retries.GRPCCodes, number)
+		}
+	}
+	if budget := written.Budget; budget != nil {
+		retries.Percent = orElse(budget.Percent, retries.Percent)
+		retries.Interval = cmp.Or(milliseconds(budget.Interval), retries.Interval)
+	}
+	if rate := written.MinRetryRate; rate != nil {
+		retries.MinCount = orElse(rate.Count, retries.MinCount)
+		retries.MinInterval = cmp.Or(milliseconds(rate.Interval), retries.MinInterval)
+	}
+	return retries
+}
+
+// grpcCode is the number of a status; 0 for what the API server does not let in.
+func grpcCode(name v1alpha1.RetriedGRPCCode) uint32 {
+	switch name {
+	case "CANCELLED":
+		return 1
+	case "DEADLINE_EXCEEDED":
+		return 4
+	case "RESOURCE_EXHAUSTED":
+		return 8
+	case "INTERNAL":
+		return 13
+	case "UNAVAILABLE":
+		return 14
+	}
+	return 0
+}
+
+func orElse(written *int32, otherwise uint32) uint32 {
+	if written == nil {
+		return otherwise
+	}
+	return count(*written)
+}
+
+// count is 0 for what the API server does not let in.
+func count(written int32) uint32 { return uint32(max(written, 0)) }
+
+func counts(written []int32) []uint32 {
+	all := make([]uint32, 0, len(written))
+	for _, one := range written {
+		all = append(all, count(one))
+	}
+	return all
 }
 
 // milliseconds is 0 for what is not written. The API server lets in nothing below one; a part of one

@@ -30,6 +30,9 @@ func FromDestination(destination *mesh.Destination) *Destination {
 		Endpoints:        convert(destination.Endpoints, fromEndpoint),
 		Splits:           convert(destination.Splits, fromSplit),
 		Timeouts:         fromTimeouts(destination.Timeouts),
+
+		MaxParallelRequests: destination.MaxParallelRequests,
+		Retries:             fromRetries(destination.Retries),
 	}
 }
 
@@ -51,6 +54,9 @@ func (x *Destination) ToMesh() *mesh.Destination {
 		Endpoints: convert(x.GetEndpoints(), toEndpoint),
 		Splits:    convert(x.GetSplits(), toSplit),
 		Timeouts:  toTimeouts(x.GetTimeouts()),
+
+		MaxParallelRequests: x.GetMaxParallelRequests(),
+		Retries:             toRetries(x.GetRetries()),
 	}
 }
 
@@ -63,6 +69,28 @@ func fromTimeouts(timeouts mesh.Timeouts) *Timeouts {
 
 func toTimeouts(message *Timeouts) mesh.Timeouts {
 	return mesh.Timeouts{Request: message.GetRequest(), Try: message.GetTry(), Idle: message.GetIdle()}
+}
+
+func fromRetries(retries *mesh.Retries) *Retries {
+	if retries == nil {
+		return nil
+	}
+	return &Retries{
+		Attempts: retries.Attempts, Codes: retries.Codes, Methods: retries.Methods, GrpcCodes: retries.GRPCCodes,
+		Percent: retries.Percent, IntervalMilliseconds: retries.Interval,
+		MinCount: retries.MinCount, MinIntervalMilliseconds: retries.MinInterval,
+	}
+}
+
+func toRetries(message *Retries) *mesh.Retries {
+	if message == nil {
+		return nil
+	}
+	return &mesh.Retries{
+		Attempts: message.GetAttempts(), Codes: message.GetCodes(), Methods: message.GetMethods(), GRPCCodes: message.GetGrpcCodes(),
+		Percent: message.GetPercent(), Interval: message.GetIntervalMilliseconds(),
+		MinCount: message.GetMinCount(), MinInterval: message.GetMinIntervalMilliseconds(),
+	}
 }
 
 // FromInbound returns the wire form of what a proxy needs to serve its own pod.

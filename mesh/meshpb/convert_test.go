@@ -54,6 +54,12 @@ func TestDestinationRoundTrip(t *testing.T) {
 			},
 			Splits:   []mesh.Split{split},
 			Timeouts: mesh.Timeouts{Request: 10_000, Try: 500, Idle: 60_000},
+
+			MaxParallelRequests: 7,
+			Retries: &mesh.Retries{
+				Attempts: 2, Codes: []uint32{503}, Methods: []string{"GET"}, GRPCCodes: []uint32{14},
+				Percent: 20, Interval: 10_000, MinCount: 10, MinInterval: 1000,
+			},
 		},
 		"pod": {Address: "10.244.0.5:8080", PodAddress: true, Protocol: mesh.ProtocolTCP},
 	}

@@ -1341,7 +1341,11 @@ type Destination struct {
 	// The address is a pod's own, not a Service's.
 	PodAddress bool `protobuf:"varint,9,opt,name=pod_address,json=podAddress,proto3" json:"pod_address,omitempty"`
 	// Absent when there are none.
-	Timeouts      *Timeouts `protobuf:"bytes,10,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	Timeouts *Timeouts `protobuf:"bytes,10,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	// How many requests and connections a proxy may have open at each endpoint; 0 is any number.
+	MaxParallelRequests uint32 `protobuf:"varint,11,opt,name=max_parallel_requests,json=maxParallelRequests,proto3" json:"max_parallel_requests,omitempty"`
+	// Absent when there are none.
+	Retries       *Retries `protobuf:"bytes,12,opt,name=retries,proto3" json:"retries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1446,6 +1450,127 @@ func (x *Destination) GetTimeouts() *Timeouts {
 	return nil
 }
 
+func (x *Destination) GetMaxParallelRequests() uint32 {
+	if x != nil {
+		return x.MaxParallelRequests
+	}
+	return 0
+}
+
+func (x *Destination) GetRetries() *Retries {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+// Retries say which requests are sent again because of their answer.
+type Retries struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often one request is sent again.
+	Attempts uint32 `protobuf:"varint,1,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Of answers.
+	Codes []uint32 `protobuf:"varint,2,rep,packed,name=codes,proto3" json:"codes,omitempty"`
+	// Of requests.
+	Methods []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Numbers of gRPC's statuses.
+	GrpcCodes []uint32 `protobuf:"varint,4,rep,packed,name=grpc_codes,json=grpcCodes,proto3" json:"grpc_codes,omitempty"`
+	// As much of the requests of the interval may be retries.
+	Percent              uint32 `protobuf:"varint,5,opt,name=percent,proto3" json:"percent,omitempty"`
+	IntervalMilliseconds uint32 `protobuf:"varint,6,opt,name=interval_milliseconds,json=intervalMilliseconds,proto3" json:"interval_milliseconds,omitempty"`
+	// So many retries there may be in the interval, whatever the percentage.
+	MinCount                uint32 `protobuf:"varint,7,opt,name=min_count,json=minCount,proto3" json:"min_count,omitempty"`
+	MinIntervalMilliseconds uint32 `protobuf:"varint,8,opt,name=min_interval_milliseconds,json=minIntervalMilliseconds,proto3" json:"min_interval_milliseconds,omitempty"`
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
+}
+
+func (x *Retries) Reset() {
+	*x = Retries{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retries) ProtoMessage() {}
+
+func (x *Retries) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retries.ProtoReflect.Descriptor instead.
+func (*Retries) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Retries) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *Retries) GetCodes() []uint32 {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *Retries) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *Retries) GetGrpcCodes() []uint32 {
+	if x != nil {
+		return x.GrpcCodes
+	}
+	return nil
+}
+
+func (x *Retries) GetPercent() uint32 {
+	if x != nil {
+		return x.Percent
+	}
+	return 0
+}
+
+func (x *Retries) GetIntervalMilliseconds() uint32 {
+	if x != nil {
+		return x.IntervalMilliseconds
+	}
+	return 0
+}
+
+func (x *Retries) GetMinCount() uint32 {
+	if x != nil {
+		return x.MinCount
+	}
+	return 0
+}
+
+func (x *Retries) GetMinIntervalMilliseconds() uint32 {
+	if x != nil {
+		return x.MinIntervalMilliseconds
+	}
+	return 0
+}
+
 // Timeouts are in milliseconds; 0 is none.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1461,7 +1586,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1598,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1611,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Timeouts) GetRequest() uint32 {
@@ -1529,7 +1654,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1666,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1679,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1625,7 +1750,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1637,7 +1762,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1650,7 +1775,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Split) GetWorkload() string {
@@ -1711,7 +1836,7 @@ type RequestMatch struct {
 
 func (x *RequestMatch) Reset() {
 	*x = RequestMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1848,7 @@ func (x *RequestMatch) String() string {
 func (*RequestMatch) ProtoMessage() {}
 
 func (x *RequestMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1861,7 @@ func (x *RequestMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
 func (*RequestMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RequestMatch) GetHeaders() []*ValueMatch {
@@ -1785,7 +1910,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1922,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1935,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1846,7 +1971,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1983,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1996,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Mirror) GetPercent() uint32 {
@@ -1900,7 +2025,7 @@ type Stickiness struct {
 
 func (x *Stickiness) Reset() {
 	*x = Stickiness{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2037,7 @@ func (x *Stickiness) String() string {
 func (*Stickiness) ProtoMessage() {}
 
 func (x *Stickiness) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2050,7 @@ func (x *Stickiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
 func (*Stickiness) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{23}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Stickiness) GetHeader() string {
@@ -1961,7 +2086,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1973,7 +2098,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1986,7 +2111,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{24}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -2030,7 +2155,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2167,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2180,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{25}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -2114,7 +2239,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2251,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2264,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Access) GetDefault() AccessDefault {
@@ -2174,7 +2299,7 @@ type AccessPolicy struct {
 
 func (x *AccessPolicy) Reset() {
 	*x = AccessPolicy{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2311,7 @@ func (x *AccessPolicy) String() string {
 func (*AccessPolicy) ProtoMessage() {}
 
 func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2199,7 +2324,7 @@ func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessPolicy.ProtoReflect.Descriptor instead.
 func (*AccessPolicy) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{27}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AccessPolicy) GetName() string {
@@ -2242,7 +2367,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2379,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2392,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AccessRule) GetIdentities() []string {
@@ -2317,7 +2442,7 @@ type AccessRoute struct {
 
 func (x *AccessRoute) Reset() {
 	*x = AccessRoute{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2454,7 @@ func (x *AccessRoute) String() string {
 func (*AccessRoute) ProtoMessage() {}
 
 func (x *AccessRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2467,7 @@ func (x *AccessRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRoute.ProtoReflect.Descriptor instead.
 func (*AccessRoute) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AccessRoute) GetMethods() []string {
@@ -2370,7 +2495,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2507,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2520,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Probe) GetPort() uint32 {
@@ -2431,7 +2556,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2443,7 +2568,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2456,7 +2581,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -2547,7 +2672,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
 	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\x12\x18\n" +
-	"\atallies\x18\x04 \x01(\bR\atallies\"\xc0\x03\n" +
+	"\atallies\x18\x04 \x01(\bR\atallies\"\xad\x04\n" +
 	"\vDestination\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\bR\aunknown\x12+\n" +
@@ -2560,7 +2685,19 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\vpod_address\x18\t \x01(\bR\n" +
 	"podAddress\x12:\n" +
 	"\btimeouts\x18\n" +
-	" \x01(\v2\x1e.sluice.mesh.v1alpha1.TimeoutsR\btimeouts\"J\n" +
+	" \x01(\v2\x1e.sluice.mesh.v1alpha1.TimeoutsR\btimeouts\x122\n" +
+	"\x15max_parallel_requests\x18\v \x01(\rR\x13maxParallelRequests\x127\n" +
+	"\aretries\x18\f \x01(\v2\x1d.sluice.mesh.v1alpha1.RetriesR\aretries\"\x9c\x02\n" +
+	"\aRetries\x12\x1a\n" +
+	"\battempts\x18\x01 \x01(\rR\battempts\x12\x14\n" +
+	"\x05codes\x18\x02 \x03(\rR\x05codes\x12\x18\n" +
+	"\amethods\x18\x03 \x03(\tR\amethods\x12\x1d\n" +
+	"\n" +
+	"grpc_codes\x18\x04 \x03(\rR\tgrpcCodes\x12\x18\n" +
+	"\apercent\x18\x05 \x01(\rR\apercent\x123\n" +
+	"\x15interval_milliseconds\x18\x06 \x01(\rR\x14intervalMilliseconds\x12\x1b\n" +
+	"\tmin_count\x18\a \x01(\rR\bminCount\x12:\n" +
+	"\x19min_interval_milliseconds\x18\b \x01(\rR\x17minIntervalMilliseconds\"J\n" +
 	"\bTimeouts\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\rR\arequest\x12\x10\n" +
 	"\x03try\x18\x02 \x01(\rR\x03try\x12\x12\n" +
@@ -2685,7 +2822,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -2708,28 +2845,29 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*Called)(nil),          // 18: sluice.mesh.v1alpha1.Called
 	(*WatchResponse)(nil),   // 19: sluice.mesh.v1alpha1.WatchResponse
 	(*Destination)(nil),     // 20: sluice.mesh.v1alpha1.Destination
-	(*Timeouts)(nil),        // 21: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 22: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 23: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 24: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 25: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 26: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 27: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 28: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 29: sluice.mesh.v1alpha1.Inbound
-	(*Access)(nil),          // 30: sluice.mesh.v1alpha1.Access
-	(*AccessPolicy)(nil),    // 31: sluice.mesh.v1alpha1.AccessPolicy
-	(*AccessRule)(nil),      // 32: sluice.mesh.v1alpha1.AccessRule
-	(*AccessRoute)(nil),     // 33: sluice.mesh.v1alpha1.AccessRoute
-	(*Probe)(nil),           // 34: sluice.mesh.v1alpha1.Probe
-	(*KeptIdentity)(nil),    // 35: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 36: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*Retries)(nil),         // 21: sluice.mesh.v1alpha1.Retries
+	(*Timeouts)(nil),        // 22: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 23: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 24: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 25: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 26: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 27: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 28: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 29: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 30: sluice.mesh.v1alpha1.Inbound
+	(*Access)(nil),          // 31: sluice.mesh.v1alpha1.Access
+	(*AccessPolicy)(nil),    // 32: sluice.mesh.v1alpha1.AccessPolicy
+	(*AccessRule)(nil),      // 33: sluice.mesh.v1alpha1.AccessRule
+	(*AccessRoute)(nil),     // 34: sluice.mesh.v1alpha1.AccessRoute
+	(*Probe)(nil),           // 35: sluice.mesh.v1alpha1.Probe
+	(*KeptIdentity)(nil),    // 36: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 37: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	8,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
 	9,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
 	16, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	28, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	29, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
 	11, // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
 	12, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
 	13, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
@@ -2739,44 +2877,45 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	17, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
 	18, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
 	20, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	29, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	30, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 14: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	22, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	23, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	21, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	28, // 18: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	24, // 19: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	26, // 20: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	27, // 21: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	25, // 22: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	25, // 23: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	25, // 24: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	25, // 25: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	1,  // 26: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	23, // 27: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	22, // 28: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	36, // 29: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	30, // 30: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
-	2,  // 31: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
-	31, // 32: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
-	34, // 33: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
-	3,  // 34: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	32, // 35: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
-	33, // 36: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	25, // 37: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	5,  // 38: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 39: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	4,  // 40: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	10, // 41: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	6,  // 42: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	5,  // 43: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	19, // 44: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	7,  // 45: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	43, // [43:46] is the sub-list for method output_type
-	40, // [40:43] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	23, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	24, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	22, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	21, // 18: sluice.mesh.v1alpha1.Destination.retries:type_name -> sluice.mesh.v1alpha1.Retries
+	29, // 19: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	25, // 20: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	27, // 21: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	28, // 22: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	26, // 23: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	26, // 24: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	26, // 25: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	26, // 26: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 27: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	24, // 28: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	23, // 29: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	37, // 30: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	31, // 31: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
+	2,  // 32: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
+	32, // 33: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
+	35, // 34: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	3,  // 35: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	33, // 36: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	34, // 37: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	26, // 38: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	5,  // 39: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 40: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	4,  // 41: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	10, // 42: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	6,  // 43: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	5,  // 44: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	19, // 45: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	7,  // 46: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	44, // [44:47] is the sub-list for method output_type
+	41, // [41:44] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -2797,7 +2936,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

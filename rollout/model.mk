@@ -8,11 +8,12 @@ model: ## Search every small world for one in which the plan goes wrong
 model-update: ## Search, and write the transitions that were seen into docs/run.md
 	go test -trimpath -count 1 -timeout 60m -v -run '^TestModel$$' ./rollout/model -whole -update
 
-# The files that decide. All mutants are compiled into one program: MUTANTS=0 tries all of them;
-# with KEEP=<file> a run that was stopped goes on.
+# The files that decide. MUTANTS=<n> tries a sample; a run that is stopped (Ctrl-C) reports what it has
+# tried, which is a random sample too, and with KEEP=<file> goes on there. Verdicts are kept by what a
+# function says: after an edit only its own mutants are tried again, survivors by tests that are new.
 PLAN := $(addprefix rollout/,approval.go brake.go budget.go canary.go capacity.go consult.go deadline.go depend.go freeze.go \
 	judge.go keep.go plan.go policy.go promote.go prune.go requests.go rollback.go split.go stable.go strategy.go unwind.go)
-MUTANTS ?= 200
+MUTANTS ?= 0
 
 .PHONY: mutation
 mutation: ## Break the plan on purpose and see whether its tests notice

@@ -77,14 +77,12 @@ func (j *judge) ask(ctx context.Context, made *programs, one *test, number int) 
 		if err != nil {
 			return answer{}, err
 		}
-		if w, err = startWorker(program, one.pkg); err != nil {
+		if w, err = startWorker(ctx, program, one.pkg); err != nil {
 			return answer{}, err
 		}
 		j.workers[one.pkg], j.said[one.pkg] = w, w.output
 	}
-	stopped := context.AfterFunc(ctx, func() { _ = w.command.Process.Kill() })
 	a, err := w.try(number, one.pattern(), j.limit+10*one.took)
-	stopped()
 	if !a.stays {
 		j.dismiss(one.pkg)
 	}
@@ -134,7 +132,7 @@ func (j *judge) confirm(ctx context.Context, made *programs, one *test, number i
 func (j *judge) faults(ctx context.Context, made *programs, list []fault) (all []judged, err error) {
 	for i, f := range list {
 		tried := judged{file: f.File, what: f.Name}
-		if err := j.judge(ctx, made, &tried, j.key("fault", f.File, f.Old, f.New), f.number, whatever); err != nil {
+		if err := j.judge(ctx, made, &tried, change{f.number, j.key("fault", f.File, f.Old, f.New)}, whatever); err != nil {
 			return nil, err
 		}
 		all = append(all, tried)
@@ -184,16 +182,23 @@ func (j *judge) mutants(ctx context.Context, made *programs, chosen []mutant) ([
 
 func (j *judge) mutant(ctx context.Context, made *programs, one mutant, among func(*test) bool) (judged, error) {
 	tried := judged{file: one.file, function: one.function, what: one.what}
-	return tried, j.judge(ctx, made, &tried, j.key("mutant", one.file, one.place), one.number, among)
+	err := j.judge(ctx, made, &tried, change{one.number, j.key("mutant", one.file, one.place)}, among)
+	return tried, err
+}
+
+// change is what switches a mutant or a fault on, and what its verdict is kept under.
+type change struct {
+	number int
+	key    string
 }
 
 // judge a change by the tests that it may make a difference to and that it has not survived yet.
-func (j *judge) judge(ctx context.Context, made *programs, tried *judged, key string, number int, among func(*test) bool) (err error) {
-	before := j.kept.find(key)
+func (j *judge) judge(ctx context.Context, made *programs, tried *judged, one change, among func(*test) bool) (err error) {
+	before := j.kept.find(one.key)
 	if tried.verdict, tried.by = before.Verdict, before.By; tried.verdict == killed {
 		return nil
 	}
-	reaching := j.reaching(number)
+	reaching := j.reaching(one.number)
 	tried.verdict = unreached
 	if len(reaching) > 0 {
 		tried.verdict = survived
@@ -202,10 +207,10 @@ func (j *judge) judge(ctx context.Context, made *programs, tried *judged, key st
 	if len(chosen) == 0 {
 		return nil
 	}
-	if tried.verdict, tried.by, err = j.try(ctx, made, chosen, number); err != nil {
+	if tried.verdict, tried.by, err = j.try(ctx, made, chosen, one.number); err != nil {
 		return err
 	}
-	return j.kept.add(key, *tried, append(before.Tests, namesOf(chosen)...))
+	return j.kept.add(one.key, *tried, append(before.Tests, namesOf(chosen)...))
 }
 
 func (*judge) key(parts ...string) string {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,8 +38,8 @@ type answer struct {
 	reached []int
 }
 
-func startWorker(program, pkg string) (*worker, error) {
-	command := exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -v %d; exec "$0" "$@"`, mostMemory), program, "-test.short", "-test.timeout=0")
+func startWorker(ctx context.Context, program, pkg string) (*worker, error) {
+	command := exec.CommandContext(ctx, "/bin/sh", "-c", fmt.Sprintf(`ulimit -v %d; exec "$0" "$@"`, mostMemory), program, "-test.short", "-test.timeout=0")
 	command.Dir, command.Env = pkg, append(os.Environ(), ordersVariable+"=1")
 	w := &worker{command: command, output: &tail{}}
 	command.Stdout, command.Stderr = w.output, w.output

@@ -449,6 +449,7 @@ func TestTraceContextPasses(t *testing.T) {
 				require.NoError(t, err)
 				request.Header = header.Clone()
 				response := fetch(t, of, request)
+				require.Equal(t, 200, response.StatusCode, response.Header)
 				for name, values := range header {
 					require.Equal(t, values, response.Header["X-Got-"+name])
 				}

@@ -118,12 +118,10 @@ func (x *exchange) drop(l *link) {
 	l.close()
 }
 
-func (x *exchange) unlink() *link {
+func (x *exchange) unlink() {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
-	l := x.link
 	x.link = nil
-	return l
 }
 
 // gone says that there is nobody to answer, nothing more to send or no time left.

@@ -15,8 +15,8 @@ var errHelloRead = errors.New("hello read")
 
 // readHello reads a TLS ClientHello, whose first bytes are given, and returns the protocols that it
 // offers together with all that was read. A client that speaks bad TLS offers none.
-func readHello(conn net.Conn, first []byte, wait time.Duration) (offered []string, read []byte, _ error) {
-	if err := conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+func readHello(conn net.Conn, first []byte) (offered []string, read []byte, _ error) {
+	if err := conn.SetReadDeadline(time.Now().Add(detectTime)); err != nil {
 		return nil, nil, err
 	}
 	var seen bytes.Buffer

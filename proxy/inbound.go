@@ -45,7 +45,7 @@ func (p *Proxy) serveInbound(ctx context.Context, conn net.Conn, destination net
 	}
 	served.prefix = first
 	if verdict == spokenTLS {
-		offered, read, err := readHello(conn, first, detectTime)
+		offered, read, err := readHello(conn, first)
 		served.prefix = read
 		switch {
 		case err != nil:

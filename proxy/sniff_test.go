@@ -108,7 +108,7 @@ func TestReadHello(t *testing.T) {
 			verdict, first, err := sniff(server, time.Second)
 			require.NoError(t, err)
 			require.Equal(t, spokenTLS, verdict)
-			offered, read, err := readHello(server, first, time.Second)
+			offered, read, err := readHello(server, first)
 			require.NoError(t, err)
 			require.Equal(t, test.protocols, offered)
 			require.True(t, bytes.HasPrefix(read, first))
@@ -142,7 +142,7 @@ func TestReadHelloOfNonsense(t *testing.T) {
 	go func() { _, _ = client.Write([]byte("\x16\x03\x01\x00\x05hello")) }()
 	_, first, err := sniff(server, time.Second)
 	require.NoError(t, err)
-	offered, read, err := readHello(server, first, time.Second)
+	offered, read, err := readHello(server, first)
 	require.NoError(t, err)
 	require.Empty(t, offered)
 	require.NoError(t, client.Close()) // Not before: a pipe whose other end is closed takes no deadline.

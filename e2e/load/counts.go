@@ -143,22 +143,26 @@ func (r *recorder) finish(res result, began time.Time) {
 	}
 	if res.class == "" {
 		c.OK++
-		if res.kind == call || res.kind == watch {
-			c.Calls++
-		}
 		version.OK++
 	} else {
-		c.Failed++
-		c.Failures[res.class]++
-		if version.Failures == nil {
-			version.Failures = map[Class]uint64{}
-		}
-		version.Failures[res.class]++
-		if len(c.Samples) < maxSamples {
-			c.Samples = append(c.Samples, Sample{Time: began, Class: res.class, Method: res.method, Fresh: res.fresh, Detail: res.detail})
-		}
+		c.failed(&version, res, began)
+	}
+	if res.class == "" && res.kind.isGRPC() {
+		c.Calls++
 	}
 	c.Versions[name] = version
+}
+
+func (c *Counts) failed(version *Version, res result, began time.Time) {
+	c.Failed++
+	c.Failures[res.class]++
+	if version.Failures == nil {
+		version.Failures = map[Class]uint64{}
+	}
+	version.Failures[res.class]++
+	if len(c.Samples) < maxSamples {
+		c.Samples = append(c.Samples, Sample{Time: began, Class: res.class, Method: res.method, Fresh: res.fresh, Detail: res.detail})
+	}
 }
 
 func (r *recorder) snapshot() Counts {

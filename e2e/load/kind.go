@@ -19,6 +19,8 @@ const (
 // long says that the time of an answer says nothing.
 func (k kind) long() bool { return k == stream || k == session || k == watch }
 
+func (k kind) isGRPC() bool { return k == call || k == watch }
+
 // share of the requests that are of a kind; the rest are get.
 type share struct {
 	kind    kind

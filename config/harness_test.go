@@ -141,7 +141,7 @@ func TestDefinitionsRefuse(t *testing.T) {
 		"access from an address": {kind: "AccessPolicy", spec: `{targetRef: {name: a}, rules: [{from: {networks: [10.1.2.3]}}]}`,
 			want: "networks: write networks with the length of their prefix, such as 10.0.0.0/8, or 10.1.2.3/32 for one address"},
 		"access from no network": {kind: "AccessPolicy", spec: `{targetRef: {name: a}, rules: [{from: {networks: [10.1.2.3/33]}}]}`,
-			want: "spec.rules[0].from.networks[0]"},
+			want: "networks: write networks with the length of their prefix"},
 		"access to a route of nothing": {kind: "AccessPolicy", spec: `{targetRef: {name: a}, rules: [{from: {namespaces: [a]}, routes: [{}]}]}`,
 			want: "routes: write methods, path or both; leave routes out to let all requests in"},
 		"access by a method in small letters": {kind: "AccessPolicy", spec: `{targetRef: {name: a}, rules: [{from: {namespaces: [a]}, routes: [{methods: [get]}]}]}`,

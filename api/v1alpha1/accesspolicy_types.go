@@ -125,8 +125,7 @@ type Callers struct {
 	// from: behind a Service of type NodePort or LoadBalancer that may be a node.
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MaxLength=64
-	// +kubebuilder:validation:items:Format=cidr
-	// +kubebuilder:validation:XValidation:rule="self.all(network, network.matches('^[0-9a-fA-F.:]+/[0-9]+$'))",message="networks: write networks with the length of their prefix, such as 10.0.0.0/8, or 10.1.2.3/32 for one address"
+	// +kubebuilder:validation:XValidation:rule="self.all(network, isCIDR(network))",message="networks: write networks with the length of their prefix, such as 10.0.0.0/8, or 10.1.2.3/32 for one address"
 	// +listType=set
 	// +optional
 	Networks []string `json:"networks,omitempty"`

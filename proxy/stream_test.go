@@ -282,6 +282,7 @@ func TestStreamsThatCanGoNowhere(t *testing.T) {
 // rest is served by another.
 func TestApplicationsThatStop(t *testing.T) {
 	p, destination := newPair(t, []string{"s1", "s1"}, func(string) http.Handler { return nil })
+	p.setInbound(t, nil) // What comes to the one that stops is passed on.
 	began, goOn := make(chan struct{}), make(chan struct{})
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/wait" {

@@ -25,12 +25,17 @@ var control *harness.Harness
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m, harness.Options{}, &control)) }
 
+// patience of install and uninstall. The API server cannot take a definition away while its cache of the
+// kind comes up ("storage is (re)initializing"), and tries again at growing intervals: right after an
+// install an uninstall may take more than a minute.
+const patience = "3m"
+
 // TestInstallApplies: a real API server takes every object, strictly validated, twice; its Pod
 // Security admission takes the pods under the standard restricted; and uninstall leaves nothing.
 func TestInstallApplies(t *testing.T) {
 	for _, mode := range []string{"auto", "webhook"} {
 		t.Run(mode, func(t *testing.T) {
-			arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", "1m", "--set", "hold.mode=" + mode}
+			arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", patience, "--set", "hold.mode=" + mode}
 			for range 2 {
 				code, out, complaint := run(t, append([]string{"install", "--apply"}, arguments...)...)
 				require.Equal(t, exitOK, code, complaint)
@@ -54,7 +59,7 @@ func TestInstallChangesTheHold(t *testing.T) {
 		require.NoError(t, client.IgnoreNotFound(err))
 		return err == nil
 	}
-	arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", "1m"}
+	arguments := []string{"--kubeconfig", control.Kubeconfig, "--timeout", patience}
 	for _, mode := range []string{"webhook", "policy", "webhook"} {
 		code, _, complaint := run(t, append([]string{"install", "--apply", "--set", "hold.mode=" + mode}, arguments...)...)
 		require.Equal(t, exitOK, code, complaint)

@@ -7,11 +7,13 @@ package cli
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -66,8 +68,22 @@ func TestInstallChangesTheHold(t *testing.T) {
 		require.Equal(t, mode == "webhook", present(&admissionregistrationv1.MutatingWebhookConfiguration{}))
 		require.Equal(t, mode == "policy", present(&admissionregistrationv1.MutatingAdmissionPolicy{}))
 	}
+	lists(t, connected.client)
 	code, _, complaint := run(t, append([]string{"uninstall"}, arguments...)...)
 	require.Equal(t, exitOK, code, complaint)
+}
+
+// lists waits until every kind can be listed, which a definition must be before it can go: nobody has
+// looked at any so soon after an install.
+func lists(t *testing.T, cluster client.Client) {
+	t.Helper()
+	definitions := &apiextensionsv1.CustomResourceDefinitionList{}
+	require.NoError(t, cluster.List(t.Context(), definitions))
+	for _, definition := range definitions.Items {
+		kind := &unstructured.UnstructuredList{}
+		kind.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(definition.Spec.Names.ListKind))
+		require.Eventually(t, func() bool { return cluster.List(t.Context(), kind) == nil }, time.Minute, 100*time.Millisecond, definition.Name)
+	}
 }
 
 // keepsBundle: the bundle that the webhook's server writes survives the next install.
@@ -98,6 +114,7 @@ func uninstalls(t *testing.T, cluster client.Client, arguments []string) {
 	canary.SetNamespace("default")
 	canary.SetName("web")
 	require.NoError(t, cluster.Create(t.Context(), canary))
+	lists(t, cluster)
 	code, out, complaint := run(t, append([]string{"uninstall"}, arguments...)...)
 	require.Equal(t, exitOK, code, complaint)
 	require.Contains(t, out, "deleted Canary default/web\n")

@@ -85,9 +85,16 @@ func (o *controllerOptions) rules() (hook.Rules, error) {
 	return rules, nil
 }
 
-func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
+func (o *controllerOptions) check() error {
 	if o.hold != "policy" && o.hold != "webhook" {
 		return fmt.Errorf("--hold %s: write policy or webhook", o.hold)
+	}
+	return nil
+}
+
+func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	news := make(chan event.GenericEvent, 1024)
 	metered, closing, err := o.feeds(ctx, tell(news))

@@ -46,12 +46,26 @@ func (p *planner) braked() *brake {
 	return p.dependent()
 }
 
-// rising is the brake on going from the weight in force to the step's, if that is higher.
+// rising is the brake on going to the step's weight, if that is higher than any that the run has had:
+// what pods that died took off the canary comes back with them, whatever the brake.
 func (p *planner) rising() *brake {
-	if p.weight() <= p.status.Weight {
+	if p.weight() <= max(p.status.Weight, p.highest()) {
 		return nil
 	}
 	return p.braked()
+}
+
+// highest is the highest weight that all proxies ran in this run, as its record has it.
+func (p *planner) highest() int32 {
+	highest := int64(0)
+	if p.run != nil {
+		for _, entry := range p.run.Record.Entries {
+			if entry.Phase == v1alpha1.PhaseHolding {
+				highest = max(highest, int64(entry.Weight)*int64(p.total())/int64(totalOf(entry.TotalWeight)))
+			}
+		}
+	}
+	return int32(highest)
 }
 
 func (p *planner) returning() bool { return p.run != nil && p.run.Spec.Kind == v1alpha1.RunReturn }

@@ -277,10 +277,9 @@ func (p *planner) noteAnswers() {
 		if text == "" {
 			text = fmt.Sprintf("it answered %d", answer.Code)
 		}
-		p.record.Entries = append(p.record.Entries, Entry{RunEntry: v1alpha1.RunEntry{
-			Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Hook: &answer,
-			Message: fmt.Sprintf("webhook %s (%s): %s", answer.Name, answer.Type, text),
-		}})
+		entry := p.entry(fmt.Sprintf("webhook %s (%s): %s", answer.Name, answer.Type, text))
+		entry.Hook = &answer
+		p.record.Entries = append(p.record.Entries, Entry{RunEntry: entry})
 	}
 	p.answers = nil
 }

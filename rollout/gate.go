@@ -153,7 +153,7 @@ func stepsOf(canary *v1alpha1.Canary, run *v1alpha1.CanaryRun, entered analysis.
 	for i, entry := range run.Record.Entries {
 		begins := i == 0 || run.Record.Entries[i-1].Phase != v1alpha1.PhaseHolding
 		if begins && entry.Phase == v1alpha1.PhaseHolding && !entry.Time.After(current.StartedAt) && !entry.Time.Time.Before(since) {
-			steps = append(steps, analysis.Step{StartedAt: inForce(entry.Time), Weight: percent(entry.Weight, canary.Status.TotalWeight), Alone: entry.Weight == 0})
+			steps = append(steps, analysis.Step{StartedAt: inForce(entry.Time), Weight: percent(entry.Weight, entry.TotalWeight), Alone: entry.Weight == 0})
 		}
 	}
 	if n := len(steps); n > 0 && steps[n-1].Weight == current.Weight {

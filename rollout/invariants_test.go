@@ -124,8 +124,9 @@ func (w *world) checkWeight(seen Observed, decision Decision, e WriteSplit) {
 	}
 	run := seen.run(decision.Status.Run)
 	rises := percent(e.CanaryWeight, e.TotalWeight) > percent(w.canary.Status.Weight, w.canary.Status.TotalWeight)
+	again := e.CanaryWeight*1000 <= w.had*e.TotalWeight
 	stands := w.canary.Annotations[v1alpha1.AnnotationPause] == decision.Status.Run || len(seen.Dependencies) > 0 && run.Spec.Kind != v1alpha1.RunReturn
-	if stands && rises {
+	if stands && rises && !again {
 		w.fail("weight %d is begun while the run must stand still", e.CanaryWeight)
 	}
 	steps := w.canary.Spec.Steps

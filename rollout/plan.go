@@ -202,12 +202,19 @@ func (p *planner) enter(phase v1alpha1.Phase, message string) {
 func (p *planner) note(message string) { p.append(message, false) }
 
 func (p *planner) append(message string, enters bool) {
+	entry := p.entry(message)
+	entry.Measurement, p.measurement = p.measurement, nil
 	p.record.Run = p.status.Run
-	p.record.Entries = append(p.record.Entries, Entry{Enters: enters, RunEntry: v1alpha1.RunEntry{
-		Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Message: message,
-		Measurement: p.measurement,
-	}})
-	p.measurement = nil
+	p.record.Entries = append(p.record.Entries, Entry{Enters: enters, RunEntry: entry})
+}
+
+// entry of the run's record: where the run stands now.
+func (p *planner) entry(message string) v1alpha1.RunEntry {
+	entry := v1alpha1.RunEntry{Time: *stamp(p.now), Phase: p.status.Phase, Weight: p.status.Weight, Message: message}
+	if total := p.total(); total != v1alpha1.DefaultTotalWeight {
+		entry.TotalWeight = total
+	}
+	return entry
 }
 
 // decideOutcome writes down how the run will end; end also closes the record.

@@ -34,15 +34,20 @@ func (w *world) until(t *testing.T, done func() bool) {
 		if done() {
 			return
 		}
-		w.now = w.now.Add(time.Second)
-		w.controller()
-		w.kubelet(true)
-		if w.seen.Split != nil {
-			w.seen.Split.Acknowledged = true
-		}
-		w.reconcile(false)
+		w.look()
 	}
 	t.Fatalf("not reached; phase %s", w.canary.Status.Phase)
+}
+
+// look again after a second in which everything went as it should.
+func (w *world) look() {
+	w.now = w.now.Add(time.Second)
+	w.controller()
+	w.kubelet(true)
+	if w.seen.Split != nil {
+		w.seen.Split.Acknowledged = true
+	}
+	w.reconcile(false)
 }
 
 func TestHoldingActsOnVerdicts(t *testing.T) {

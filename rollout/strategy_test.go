@@ -3,6 +3,7 @@
 package rollout
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -265,6 +266,55 @@ func TestPodsThatDieLowerTheWeight(t *testing.T) {
 	w.reconcile(false)
 	require.Equal(t, v1alpha1.PhaseHolding, w.canary.Status.Phase)
 	require.Empty(t, w.violation)
+}
+
+// A brake is against what is new: the pods that die in a run that stands still are made again, and the
+// weight comes back with them and rises no further.
+func TestPodsThatDieWhileTheRunStandsStill(t *testing.T) {
+	for name, brake := range map[string]func(*world){
+		"paused": func(w *world) {
+			w.canary.Annotations = map[string]string{v1alpha1.AnnotationPause: w.canary.Status.Run}
+		},
+		"frozen":  func(w *world) { w.canary.Spec.Freezes = []v1alpha1.FreezeWindow{window("* * * * *", "1h", "")} },
+		"waiting": func(w *world) { w.seen.Dependencies = []Dependency{{Namespace: "shop", Name: "other"}} },
+	} {
+		for _, left := range []int32{0, 1} {
+			t.Run(fmt.Sprintf("%s, %d left", name, left), func(t *testing.T) {
+				w := heldAt(t, 3, func(spec *v1alpha1.CanarySpec) {
+					spec.TotalWeight = 1000
+					spec.Steps = []v1alpha1.Step{testStep(200), testStep(500), testStep(1000)}
+				})
+				w.until(t, w.holds(500))
+				brake(w)
+				w.reconcile(false)
+				w.seen.set(w.canary.Status.Canary.ReplicaSet).Ready = left
+				w.reconcile(false)
+				require.EqualValues(t, 333*left, w.seen.Split.CanaryWeight)
+				w.until(t, w.holds(500))
+				require.EqualValues(t, 2, w.seen.set(w.canary.Status.Canary.ReplicaSet).Ready)
+				for range 50 {
+					w.look()
+				}
+				require.EqualValues(t, 500, w.seen.Split.CanaryWeight, "no higher than before")
+				require.Empty(t, w.violation)
+			})
+		}
+	}
+}
+
+// What the run has had is counted in today's parts: an edit of totalWeight lifts no brake.
+func TestHighestWeight(t *testing.T) {
+	for _, c := range []struct{ total, want int32 }{{0, 25}, {1000, 250}, {10, 2}} {
+		canary := &v1alpha1.Canary{}
+		canary.Spec.TotalWeight = c.total
+		p := newPlanner(canary, Observed{}, time.Time{})
+		require.Zero(t, p.highest())
+		p.run = &v1alpha1.CanaryRun{Record: v1alpha1.CanaryRunRecord{Entries: []v1alpha1.RunEntry{
+			{Phase: v1alpha1.PhaseHolding, Weight: 10}, {Phase: v1alpha1.PhaseHolding, Weight: 250, TotalWeight: 1000},
+			{Phase: v1alpha1.PhaseShifting, Weight: 50}, {Phase: v1alpha1.PhaseHolding, Weight: 20},
+		}}}
+		require.Equal(t, c.want, p.highest())
+	}
 }
 
 // What loses weight keeps what else its step says.

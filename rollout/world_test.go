@@ -24,6 +24,9 @@ type world struct {
 	canary v1alpha1.Canary
 	gone   bool
 	seen   Observed
+	// had is the highest weight at which the present run was held, in thousandths, and of which run.
+	had    int32
+	hadRun string
 	// created orders the sets.
 	created int
 	// violation is the first broken invariant.
@@ -98,8 +101,14 @@ func (w *world) reconcile(dies bool) {
 	for _, effect := range decision.Effects[:last] {
 		w.apply(effect)
 	}
-	if !dies {
-		w.canary.Status = decision.Status
+	if dies {
+		return
+	}
+	w.canary.Status = decision.Status
+	if status := &w.canary.Status; status.Run != w.hadRun {
+		w.hadRun, w.had = status.Run, 0
+	} else if status.Phase == v1alpha1.PhaseHolding {
+		w.had = max(w.had, (status.Weight*1000+totalOf(status.TotalWeight)-1)/totalOf(status.TotalWeight))
 	}
 }
 

@@ -157,6 +157,9 @@ type RunEntry struct {
 	Phase  Phase       `json:"phase"`
 	// weight of the canary in parts of the Canary's totalWeight.
 	Weight int32 `json:"weight"`
+	// totalWeight is what weight is a share of, if that is not 100.
+	// +optional
+	TotalWeight int32 `json:"totalWeight,omitempty"`
 	// message is one line that says why.
 	Message string `json:"message"`
 	// outcome that was decided here.

@@ -17,5 +17,5 @@ e2e: ## Play the scenarios on a real cluster with the real Flux (root, Linux)
 	go test -trimpath -tags e2e -p 1 -parallel 3 -count 1 -timeout 45m -v ./e2e/cluster/... ./e2e/scenario/...
 
 # Alone each, so that what is seen is the scenario's and not its neighbour's.
-e2e-whole: ## Play the scenarios under 300 requests/s, one by one, and those that stop parts of Kubernetes
+e2e-whole: ## Play the scenarios under 300 requests/s, and those that take minutes (about an hour)
 	go test -trimpath -tags e2e,whole -count 1 -parallel 1 -timeout 120m -v ./e2e/scenario/...

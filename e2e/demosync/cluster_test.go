@@ -55,7 +55,7 @@ func TestOnceFollowsGitAndMendsDrift(t *testing.T) {
 
 	require.Empty(t, once(), "an empty repository says nothing")
 
-	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: 1}}
+	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: "1"}}
 	hash := commit(app)
 	result := once()
 	require.Equal(t, hash, result.Revision)

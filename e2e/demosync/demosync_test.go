@@ -23,7 +23,7 @@ func write(t *testing.T, directory string, app sampleapp.App) {
 
 func TestBuildAndGone(t *testing.T) {
 	directory := t.TempDir()
-	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: 1}}
+	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: "1"}}
 	write(t, directory, app)
 	before, err := Build(directory)
 	require.NoError(t, err)

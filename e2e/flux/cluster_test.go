@@ -40,7 +40,7 @@ func TestFluxSyncs(t *testing.T) {
 	f, err := Start(t.Context(), Options{Programs: programs, Kubeconfig: cluster.Kubeconfig, Directory: t.TempDir()})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Stop()) })
-	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: 1}}
+	app := sampleapp.App{Namespace: "shop", Version: "v1", Disruption: &sampleapp.Disruption{MaxUnavailable: "1"}}
 	release := func(without ...string) {
 		files, err := app.Files("apps/shop")
 		require.NoError(t, err)

@@ -68,8 +68,8 @@ type Autoscale struct {
 	Utilization int // percent of the requested processor time
 }
 
-// Disruption says how many pods an eviction may take at once.
-type Disruption struct{ MaxUnavailable int }
+// Disruption says what evictions must leave: one of both, a number of pods or a percentage.
+type Disruption struct{ MaxUnavailable, MinAvailable string }
 
 // Faulty is the argument that makes the given share of requests fail.
 func Faulty(percent float64) string {

@@ -51,7 +51,7 @@ func TestFilesEverything(t *testing.T) {
 		Namespace: "shop", Version: "v3", Arguments: append(Slow(50, 2*time.Second), Faulty(20)), Replicas: 3,
 		Canary:     &Canary{Steps: []Step{{25, 5 * time.Second}, {100, time.Minute}}, SuccessRate: `"99.9"`, Drain: 10 * time.Second, Prometheus: "http://metrics:9090"},
 		Autoscale:  &Autoscale{Max: 6, Utilization: 50},
-		Disruption: &Disruption{MaxUnavailable: 1},
+		Disruption: &Disruption{MaxUnavailable: "1"},
 	})
 	require.Len(t, built, 6)
 	var deployment appsv1.Deployment

@@ -29,7 +29,7 @@ import (
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	f := start(t, "drain", sampleapp.App{
-		Replicas: 3, Disruption: &sampleapp.Disruption{MaxUnavailable: 1},
+		Replicas: 3, Disruption: &sampleapp.Disruption{MaxUnavailable: "1"},
 		Canary: &sampleapp.Canary{Steps: append(steps(20*time.Second, 50), steps(10*time.Second, 100)...), Drain: 10 * time.Second},
 	}, 60)
 

@@ -19,3 +19,10 @@ MUTANTS ?= 0
 mutation: ## Break the plan on purpose and see whether its tests notice
 	go run -trimpath ./internal/tools/mutation -faults rollout/model/testdata/faults.yaml -reasons rollout/model/testdata/survivors.yaml \
 		-sample $(MUTANTS) -tests ./rollout,./rollout/model -report docs/mutation.md $(if $(KEEP),-keep $(KEEP)) $(PLAN)
+
+# What the model believes of Deployments, held against older Kubernetes; make test does so with the newest.
+.PHONY: e2e-versions
+e2e-versions: ## Hold the model's Deployment controller against those of the two Kubernetes before (about 15 minutes)
+	for minor in 1.35 1.34; do \
+		SLUICE_KUBERNETES=$$minor go test -trimpath -tags harness -count 1 -v -run '^TestReal' ./rollout/model; \
+	done

@@ -34,9 +34,11 @@ const (
 
 // Builder builds into one cache.
 type Builder struct {
-	root     string
-	cache    string
-	progress io.Writer
+	root  string
+	cache string
+	// kubernetes is the folder that pins the Kubernetes to build.
+	kubernetes string
+	progress   io.Writer
 }
 
 // New returns a Builder for the checkout that holds the working directory. Progress is written a
@@ -50,12 +52,16 @@ func New(progress io.Writer) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the user's cache directory (set HOME or XDG_CACHE_HOME): %w", err)
 	}
-	return &Builder{root: root, cache: filepath.Join(cache, "sluice", "bin"), progress: progress}, nil
+	kubernetes, err := kubernetesFolder(root, os.Getenv(EnvKubernetes))
+	if err != nil {
+		return nil, err
+	}
+	return &Builder{root: root, cache: filepath.Join(cache, "sluice", "bin"), kubernetes: kubernetes, progress: progress}, nil
 }
 
 // Tool returns the path of a program of Tools, building it if it is not in the cache.
 func (b *Builder) Tool(ctx context.Context, name string) (string, error) {
-	tool, err := find(name)
+	tool, err := b.find(name)
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,24 @@ func TestKubernetesMinorIsThePinnedOne(t *testing.T) {
 	require.True(t, strings.HasPrefix(version, "v"+KubernetesMinor+"."), "KubernetesMinor is %s, e2e/tools/kubernetes pins %s", KubernetesMinor, version)
 }
 
+func TestOlderKubernetesIsPinnedToo(t *testing.T) {
+	for _, minor := range []string{"1.34", "1.35", KubernetesMinor} {
+		t.Setenv(EnvKubernetes, minor)
+		builder, err := New(t.Output())
+		require.NoError(t, err)
+		version, err := builder.KubernetesVersion()
+		require.NoError(t, err)
+		require.True(t, strings.HasPrefix(version, "v"+minor+"."), version)
+		tool, err := builder.find("kube-controller-manager")
+		require.NoError(t, err)
+		_, err = builder.key(tool)
+		require.NoError(t, err)
+	}
+	t.Setenv(EnvKubernetes, "1.2")
+	_, err := New(t.Output())
+	require.EqualError(t, err, `SLUICE_KUBERNETES="1.2": write one of 1.36, 1.34, 1.35`)
+}
+
 func TestEveryToolHasItsModule(t *testing.T) {
 	builder, err := New(t.Output())
 	require.NoError(t, err)
@@ -117,7 +135,7 @@ func TestConcurrentCallersBuildOnce(t *testing.T) {
 
 func TestKeyFollowsSource(t *testing.T) {
 	builder := checkout(t, emptyProgram)
-	tool, err := find("etcd")
+	tool, err := builder.find("etcd")
 	require.NoError(t, err)
 	before, err := builder.key(tool)
 	require.NoError(t, err)

@@ -13,7 +13,32 @@ import (
 // version; a test holds the two together.
 const KubernetesMinor = "1.36"
 
+// EnvKubernetes names an older minor to build instead, for tests that say how Kubernetes behaves: one
+// that a module e2e/tools/kubernetes-<minor> pins.
+const EnvKubernetes = "SLUICE_KUBERNETES"
+
 const toolsDirectory = "e2e/tools"
+
+// kubernetesFolder is that of the Kubernetes to build.
+func kubernetesFolder(root, minor string) (string, error) {
+	const current = "kubernetes"
+	if minor == "" || minor == KubernetesMinor {
+		return current, nil
+	}
+	folder := current + "-" + minor
+	if exists(filepath.Join(root, toolsDirectory, folder, "go.mod")) {
+		return folder, nil
+	}
+	older, err := filepath.Glob(filepath.Join(root, toolsDirectory, current+"-*"))
+	if err != nil {
+		return "", fmt.Errorf("list the Kubernetes versions: %w", err)
+	}
+	known := []string{KubernetesMinor}
+	for _, path := range older {
+		known = append(known, strings.TrimPrefix(filepath.Base(path), current+"-"))
+	}
+	return "", fmt.Errorf("%s=%q: write one of %s", EnvKubernetes, minor, strings.Join(known, ", "))
+}
 
 // Tool is one program built from a module under e2e/tools.
 type Tool struct {
@@ -52,10 +77,13 @@ func Tools() []Tool {
 
 const kubernetesModule = "k8s.io/kubernetes"
 
-func find(name string) (Tool, error) {
+func (b *Builder) find(name string) (Tool, error) {
 	var known []string
 	for _, tool := range Tools() {
 		if tool.Name == name {
+			if tool.Stamp == kubernetesModule {
+				tool.Module = b.kubernetes
+			}
 			return tool, nil
 		}
 		known = append(known, tool.Name)
@@ -63,9 +91,9 @@ func find(name string) (Tool, error) {
 	return Tool{}, fmt.Errorf("no tool is called %q; there are %s", name, strings.Join(known, ", "))
 }
 
-// KubernetesVersion is the version that e2e/tools/kubernetes pins, as "v1.36.3".
+// KubernetesVersion is that of the Kubernetes to build, as "v1.36.3".
 func (b *Builder) KubernetesVersion() (string, error) {
-	return b.pinned("kubernetes", kubernetesModule)
+	return b.pinned(b.kubernetes, kubernetesModule)
 }
 
 // stamp returns the version to link into a tool, empty if it gets none.

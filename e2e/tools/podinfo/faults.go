@@ -3,8 +3,12 @@
 package main
 
 import (
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,11 +21,24 @@ type faults struct {
 	work         time.Duration
 }
 
+// pathFaults is where one pod alone is told to fail: PUT /faults?error-percent=100.
+const pathFaults = "/faults"
+
 func (f faults) inject(next http.Handler) http.Handler {
+	var errorPercent atomic.Uint64
+	errorPercent.Store(math.Float64bits(f.errorPercent))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/healthz", "/readyz", "/metrics":
 			next.ServeHTTP(w, r)
+			return
+		case pathFaults:
+			percent, err := strconv.ParseFloat(r.URL.Query().Get("error-percent"), 64)
+			if err != nil || r.Method != http.MethodPut {
+				http.Error(w, fmt.Sprintf("write PUT %s?error-percent=<number>: %v", pathFaults, err), http.StatusBadRequest)
+				return
+			}
+			errorPercent.Store(math.Float64bits(percent))
 			return
 		}
 		burn(f.work)
@@ -34,7 +51,7 @@ func (f faults) inject(next http.Handler) http.Handler {
 				return
 			}
 		}
-		if hit(f.errorPercent) {
+		if hit(math.Float64frombits(errorPercent.Load())) {
 			w.Header().Set("X-Fault", "error")
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusInternalServerError)

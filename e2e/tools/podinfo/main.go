@@ -4,7 +4,7 @@
 // sample application of Sluice's demo and tests. Around them are three things that podinfo's own program
 // lacks: a version given by flag, so that revisions differ by arguments only; faults at a steady
 // share of requests (podinfo seeds its random errors with the second, so that whole seconds fail or
-// pass); and a shutdown that loses no request (podinfo closes idle kept-alive connections at a moment
+// pass), also of one pod's alone; and a shutdown that loses no request (podinfo closes idle kept-alive connections at a moment
 // when callers may be sending on them).
 package main
 

@@ -85,6 +85,29 @@ func TestFaultsComeAtASteadyShare(t *testing.T) {
 	}
 }
 
+func TestOnePodIsToldToFail(t *testing.T) {
+	handler := faults{}.inject(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, step := range []struct {
+		method, path string
+		code         int
+	}{
+		{"GET", "/", http.StatusOK},
+		{"PUT", "/faults?error-percent=much", http.StatusBadRequest},
+		{"GET", "/faults?error-percent=100", http.StatusBadRequest},
+		{"GET", "/", http.StatusOK},
+		{"PUT", "/faults?error-percent=100", http.StatusOK},
+		{"GET", "/", http.StatusInternalServerError},
+		{"PUT", "/faults?error-percent=0", http.StatusOK},
+		{"GET", "/", http.StatusOK},
+	} {
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, httptest.NewRequest(step.method, step.path, nil))
+		if recorder.Code != step.code {
+			t.Fatalf("%s %s: %d", step.method, step.path, recorder.Code)
+		}
+	}
+}
+
 // TestShutdownRefusesNothingInTheGracePeriod: kept-alive connections are answered and then closed by
 // agreement, new ones are accepted.
 func TestShutdownRefusesNothingInTheGracePeriod(t *testing.T) {

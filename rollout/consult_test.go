@@ -289,3 +289,24 @@ func TestConfirmationIsAwaitedWithoutASlot(t *testing.T) {
 	w.play(20, always(200))
 	require.Equal(t, []Effect{TakeSlot{Policy: "all", Run: "app-1"}}, effects())
 }
+
+// The pause before the next attempt is over at its very end, and not before.
+func TestPausesOfWebhooksEnd(t *testing.T) {
+	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name   string
+		kind   v1alpha1.WebhookType
+		answer hook.Answer
+		pause  time.Duration
+	}{
+		{"refused", v1alpha1.WebhookRollout, hook.Answer{Attempt: 1, Refused: true, At: at}, mendInterval},
+		{"confirms", v1alpha1.WebhookConfirmRollout, hook.Answer{Attempt: 1, Code: 403, At: at}, confirmInterval},
+		{"tests", v1alpha1.WebhookRollout, hook.Answer{Attempt: 2, Code: 500, At: at}, hook.Backoff(2)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			webhook := &v1alpha1.Webhook{Name: "check", Type: c.kind}
+			require.False(t, again(webhook, c.answer, true, at.Add(c.pause-1)))
+			require.True(t, again(webhook, c.answer, true, at.Add(c.pause)))
+		})
+	}
+}

@@ -34,13 +34,13 @@ func (w *world) until(t *testing.T, done func() bool) {
 		if done() {
 			return
 		}
-		w.look()
+		w.goOn()
 	}
 	t.Fatalf("not reached; phase %s", w.canary.Status.Phase)
 }
 
-// look again after a second in which everything went as it should.
-func (w *world) look() {
+// goOn: look again after a second in which everything went as it should.
+func (w *world) goOn() {
 	w.now = w.now.Add(time.Second)
 	w.controller()
 	w.kubelet(true)

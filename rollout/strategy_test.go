@@ -293,7 +293,7 @@ func TestPodsThatDieWhileTheRunStandsStill(t *testing.T) {
 				w.until(t, w.holds(500))
 				require.EqualValues(t, 2, w.seen.set(w.canary.Status.Canary.ReplicaSet).Ready)
 				for range 50 {
-					w.look()
+					w.goOn()
 				}
 				require.EqualValues(t, 500, w.seen.Split.CanaryWeight, "no higher than before")
 				require.Empty(t, w.violation)

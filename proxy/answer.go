@@ -65,9 +65,10 @@ func (x *exchange) answer(to *hop, l *link) bool {
 }
 
 // countLeft counts a request that had to leave the revision that was drawn for it as a failure of
-// that revision: users were served by another, but this one would not have served them.
+// that revision: users were served by another, but this one would not have served them. That its pods
+// were all told to go, by a drain or a person, is not its doing.
 func countLeft(metrics *metrics, choose *chooser, to *hop) {
-	if !choose.split || choose.drawn == to.revision {
+	if !choose.split || choose.drawn == to.revision || choose.drawnGoing {
 		return
 	}
 	failure := errorConnect

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -69,8 +70,9 @@ type chooser struct {
 	// drawn is the revision for which the request counts.
 	drawn revision
 	split bool
-	// drawnEmpty says that the revision drawn had no endpoint.
-	drawnEmpty bool
+	// drawnEmpty says that the revision drawn had no endpoint, drawnGoing that all it had were on their
+	// way out.
+	drawnEmpty, drawnGoing bool
 }
 
 // begin makes ready for a request or a connection.
@@ -140,7 +142,13 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror
 		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
+		c.drawnGoing = c.drawnEmpty && slices.ContainsFunc(c.route.tiers, c.isDrawn)
 	}
+}
+
+// isDrawn: a tier, which has one revision's endpoints, has those of the one that was drawn.
+func (c *chooser) isDrawn(tier []*mesh.Endpoint) bool {
+	return len(tier) > 0 && revisionOf(tier[0]) == c.drawn
 }
 
 // labelsOfFailure are the labels under which a request that got no answer counts: those of the

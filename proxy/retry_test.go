@@ -49,6 +49,19 @@ func TestEmptyCanaryIsServedByStableAndCounts(t *testing.T) {
 	require.InDelta(t, 1, p.caller.Metric("response_total", `error="no_endpoint"`, `dst_pod_template_hash="k1"`), 0)
 }
 
+// A drain that takes all pods of a canary at once is not its failure: stable serves until they are back.
+func TestCanaryThatIsDrainedIsServedByStable(t *testing.T) {
+	p, destination := newPair(t, []string{"s1", "k1"}, named)
+	destination.Splits = []mesh.Split{split(0, 100)}
+	destination.Endpoints[1].Ready = false
+	p.Discovery.SetDestination(destination)
+	status, body := proxytest.Get(t, p.caller.Client(), shop+"/")
+	require.Equal(t, 200, status)
+	require.Equal(t, "s1", body)
+	require.Zero(t, p.caller.Metric("response_total", `classification="failure"`))
+	require.InDelta(t, 1, p.caller.Metric("response_total", `classification="success"`, `dst_pod_template_hash="s1"`), 0)
+}
+
 func TestNoEndpointAnswers(t *testing.T) {
 	p, _ := newPair(t, []string{"s1"}, named)
 	p.pods[0].Stop()

@@ -6,7 +6,6 @@ package scenario
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -103,14 +102,14 @@ func TestOneBadPodOfFour(t *testing.T) {
 	t.Logf("from the first failure to no weight: %v", took)
 }
 
-// fail makes one pod answer every request with an error.
+// fail makes one pod answer every request with an error. What comes from outside the mesh follows the
+// weights, so it is told until it hears.
 func (f *fixture) fail(pod *corev1.Pod) {
 	f.t.Helper()
-	code := 0
-	err := f.Kube.CoreV1().RESTClient().Put().Namespace(pod.Namespace).Resource("pods").SubResource("proxy").
-		Name(pod.Name+":9898").Suffix("faults").Param("error-percent", "100").Do(f.t.Context()).StatusCode(&code).Error()
-	require.NoError(f.t, err)
-	require.Equal(f.t, http.StatusOK, code)
+	require.Eventually(f.t, func() bool {
+		return nil == f.Kube.CoreV1().RESTClient().Put().Namespace(pod.Namespace).Resource("pods").SubResource("proxy").
+			Name(pod.Name+":9898").Suffix("faults").Param("pod", pod.Name).Param("error-percent", "100").Do(f.t.Context()).Error()
+	}, time.Minute, 50*time.Millisecond, "pod %s is told to fail", pod.Name)
 }
 
 // shifted is when a weight was last acknowledged.

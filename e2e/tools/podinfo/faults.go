@@ -21,10 +21,11 @@ type faults struct {
 	work         time.Duration
 }
 
-// pathFaults is where one pod alone is told to fail: PUT /faults?error-percent=100.
+// pathFaults is where one pod alone is told to fail: PUT /faults?pod=<name>&error-percent=100. During a run
+// the mesh may bring the request to another, which refuses it.
 const pathFaults = "/faults"
 
-func (f faults) inject(next http.Handler) http.Handler {
+func (f faults) inject(pod string, next http.Handler) http.Handler {
 	var errorPercent atomic.Uint64
 	errorPercent.Store(math.Float64bits(f.errorPercent))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -34,11 +35,14 @@ func (f faults) inject(next http.Handler) http.Handler {
 			return
 		case pathFaults:
 			percent, err := strconv.ParseFloat(r.URL.Query().Get("error-percent"), 64)
-			if err != nil || r.Method != http.MethodPut {
-				http.Error(w, fmt.Sprintf("write PUT %s?error-percent=<number>: %v", pathFaults, err), http.StatusBadRequest)
-				return
+			switch {
+			case err != nil || r.Method != http.MethodPut:
+				http.Error(w, fmt.Sprintf("write PUT %s?pod=<name>&error-percent=<number>: %v", pathFaults, err), http.StatusBadRequest)
+			case r.URL.Query().Get("pod") != pod:
+				http.Error(w, "this is pod "+pod, http.StatusMisdirectedRequest)
+			default:
+				errorPercent.Store(math.Float64bits(percent))
 			}
-			errorPercent.Store(math.Float64bits(percent))
 			return
 		}
 		burn(f.work)

@@ -83,7 +83,7 @@ func run(ctx context.Context, arguments []string) error {
 	if err != nil {
 		return fmt.Errorf("make the gRPC server: %w", err)
 	}
-	return serve(ctx, listener, o.grace, named(o.appVersion, hostname, o.faults.inject(application)), called.ListenAndServe())
+	return serve(ctx, listener, o.grace, named(o.appVersion, hostname, o.faults.inject(hostname, application)), called.ListenAndServe())
 }
 
 // newApplication returns podinfo's handler.

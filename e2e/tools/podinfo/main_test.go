@@ -27,7 +27,7 @@ func TestApplicationAnswersAsThatVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(named("v7", "pod-1", faults{}.inject(application)))
+	server := httptest.NewServer(named("v7", "pod-1", faults{}.inject("pod-1", application)))
 	defer server.Close()
 
 	resp, err := http.Get(server.URL + "/")
@@ -64,7 +64,7 @@ func TestApplicationAnswersAsThatVersion(t *testing.T) {
 
 func TestFaultsComeAtASteadyShare(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	handler := faults{errorPercent: 20}.inject(ok)
+	handler := faults{errorPercent: 20}.inject("pod-1", ok)
 	errors := 0
 	for range 5000 {
 		recorder := httptest.NewRecorder()
@@ -78,7 +78,7 @@ func TestFaultsComeAtASteadyShare(t *testing.T) {
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 		recorder := httptest.NewRecorder()
-		faults{errorPercent: 100}.inject(ok).ServeHTTP(recorder, httptest.NewRequest("GET", path, nil))
+		faults{errorPercent: 100}.inject("pod-1", ok).ServeHTTP(recorder, httptest.NewRequest("GET", path, nil))
 		if recorder.Code != http.StatusOK {
 			t.Errorf("%s is not spared", path)
 		}
@@ -86,18 +86,19 @@ func TestFaultsComeAtASteadyShare(t *testing.T) {
 }
 
 func TestOnePodIsToldToFail(t *testing.T) {
-	handler := faults{}.inject(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	handler := faults{}.inject("pod-1", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for _, step := range []struct {
 		method, path string
 		code         int
 	}{
 		{"GET", "/", http.StatusOK},
-		{"PUT", "/faults?error-percent=much", http.StatusBadRequest},
-		{"GET", "/faults?error-percent=100", http.StatusBadRequest},
+		{"PUT", "/faults?pod=pod-1&error-percent=much", http.StatusBadRequest},
+		{"PUT", "/faults?pod=pod-2&error-percent=100", http.StatusMisdirectedRequest},
+		{"GET", "/faults?pod=pod-1&error-percent=100", http.StatusBadRequest},
 		{"GET", "/", http.StatusOK},
-		{"PUT", "/faults?error-percent=100", http.StatusOK},
+		{"PUT", "/faults?pod=pod-1&error-percent=100", http.StatusOK},
 		{"GET", "/", http.StatusInternalServerError},
-		{"PUT", "/faults?error-percent=0", http.StatusOK},
+		{"PUT", "/faults?pod=pod-1&error-percent=0", http.StatusOK},
 		{"GET", "/", http.StatusOK},
 	} {
 		recorder := httptest.NewRecorder()

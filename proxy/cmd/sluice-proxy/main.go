@@ -44,7 +44,7 @@ func run(ctx context.Context, arguments []string, getenv func(string) string) er
 	limitMemory(getenv, memoryFile)
 	level := &slog.LevelVar{}
 	level.Set(settings.logLevel)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	log := slog.New(newBounded(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log, LogLevel: level, AccessLog: settings.accessLog}
 	if *snapshotFile != "" {
 		if err := useSnapshot(&options, *snapshotFile); err != nil {

@@ -18,7 +18,9 @@ type faults struct {
 	errorPercent float64
 	delayPercent float64
 	delay        time.Duration
-	work         time.Duration
+	// delaySpread: a delay is this share of itself longer or shorter at most, all as often.
+	delaySpread float64
+	work        time.Duration
 }
 
 // pathFaults is where one pod alone is told to fail: PUT /faults?pod=<name>&error-percent=100. During a run
@@ -47,7 +49,7 @@ func (f faults) inject(pod string, next http.Handler) http.Handler {
 		}
 		burn(f.work)
 		if f.delay > 0 && hit(f.delayPercent) {
-			timer := time.NewTimer(f.delay)
+			timer := time.NewTimer(time.Duration(float64(f.delay) * (1 + f.delaySpread*(2*rand.Float64()-1))))
 			defer timer.Stop()
 			select {
 			case <-timer.C:

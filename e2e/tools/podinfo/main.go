@@ -59,6 +59,7 @@ func run(ctx context.Context, arguments []string) error {
 	flags.Float64Var(&o.faults.errorPercent, "fault-error-percent", 0, "share of requests answered by 500")
 	flags.Float64Var(&o.faults.delayPercent, "fault-delay-percent", 0, "share of requests that are delayed")
 	flags.DurationVar(&o.faults.delay, "fault-delay", 0, "delay of those requests")
+	flags.Float64Var(&o.faults.delaySpread, "fault-delay-spread", 0, "share of itself by which a delay is longer or shorter at most")
 	flags.DurationVar(&o.faults.work, "work", 0, "processor time burnt per request")
 	if err := flags.Parse(arguments); err != nil {
 		return err

@@ -91,9 +91,8 @@ func TestOneBadPodOfFour(t *testing.T) {
 		} else {
 			f.release("v2")
 			state := f.await("the canary has weight", holdingAt(25))
-			begins = time.Now()
 			for _, pod := range state.PodsOf(state.LatestRun().Spec.Candidate.PodTemplateHash) {
-				f.fail(pod)
+				begins = f.fail(pod)
 				break
 			}
 		}
@@ -105,14 +104,16 @@ func TestOneBadPodOfFour(t *testing.T) {
 	t.Logf("from the first failure to no weight: %v", took)
 }
 
-// fail makes one pod answer every request with an error. What comes from outside the mesh follows the
-// weights, so it is told until it hears.
-func (f *fixture) fail(pod *corev1.Pod) {
+// fail makes one pod answer every request with an error, and says since when. What comes from outside the
+// mesh follows the weights, so it is told until it hears.
+func (f *fixture) fail(pod *corev1.Pod) (begins time.Time) {
 	f.t.Helper()
 	require.Eventually(f.t, func() bool {
+		begins = time.Now()
 		return nil == f.Kube.CoreV1().RESTClient().Put().Namespace(pod.Namespace).Resource("pods").SubResource("proxy").
 			Name(pod.Name+":9898").Suffix("faults").Param("pod", pod.Name).Param("error-percent", "100").Do(f.t.Context()).Error()
 	}, time.Minute, 50*time.Millisecond, "pod %s is told to fail", pod.Name)
+	return begins
 }
 
 // shifted is when a weight was last acknowledged.

@@ -453,6 +453,9 @@ func TestFinish(t *testing.T) {
 	require.Contains(t, message(handed(old(4, 0, true))), "rolling update goes on")
 	require.Contains(t, message(handed(old(0, 4, true))), "rolling update goes on")
 	require.Equal(t, "promoted: the analysed pods are the Deployment's", message(handed(old(0, 0, true))))
+	require.Equal(t, "promoted: the analysed pods are the Deployment's", message(handed(func(seen *Observed) {
+		seen.Sets = append(seen.Sets[1:], seen.Sets[1]) // somebody deleted the old set
+	})))
 	for _, c := range []struct {
 		paused bool
 		hold   string
@@ -590,6 +593,27 @@ func TestEntryOfARun(t *testing.T) {
 	policy := budget(5, 0)
 	policy.Status.Running = []v1alpha1.RunningRun{{Namespace: "shop", Canary: "cart", Run: "cart-0"}, {Namespace: "bank", Canary: "web", Run: "web-0"}}
 	require.Zero(t, slotOf(policy, []v1alpha1.Canary{web, cart, there}, &web).Used)
+}
+
+// Who hurries a promotion has those approvals counted that he passes, and not what is given of the one
+// that he stops at.
+func TestHurryCountsWhatItPasses(t *testing.T) {
+	w := awaiting(t, v1alpha1.StepApproval{Count: 1})
+	w.canary.Spec.Steps[1].Approval = &v1alpha1.StepApproval{Count: 2}
+	w.reconcile(false)
+	for step, name := range []string{"passed", "reached"} {
+		w.approve(name, "alice", func(a *v1alpha1.Approval) { a.Spec.Step = int32(step) })
+	}
+	w.canary.Annotations = map[string]string{v1alpha1.AnnotationPromote: w.canary.Status.Run}
+	w.reconcile(false)
+	require.EqualValues(t, 1, w.canary.Status.Step)
+	var counted []string
+	for _, entry := range w.seen.run(w.canary.Status.Run).Record.Entries {
+		if entry.Approval != nil {
+			counted = append(counted, entry.Approval.Name)
+		}
+	}
+	require.Equal(t, []string{"passed"}, counted)
 }
 
 // Of two sets that serve as well, the order in which they were listed decides, not chance.

@@ -13,6 +13,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 	"golang.org/x/oauth2"
@@ -27,6 +28,8 @@ type Access struct {
 	Username, Password string
 	// OAuth2 gets the bearer token from a token server.
 	OAuth2 OAuth2
+	// SigV4 signs requests with a key of AWS.
+	SigV4 SigV4
 	// Headers are sent along, such as X-Scope-OrgID, by which Thanos, Mimir and others tell tenants apart.
 	Headers map[string]string
 	// CA, in PEM, is trusted alone; without it the system's are.
@@ -51,14 +54,14 @@ func reserved(name string) bool {
 // Validate says what is wrong, and never shows a secret.
 func (a Access) Validate() error {
 	ways := 0
-	for _, used := range []bool{a.Token != "", a.Username != "" || a.Password != "", a.OAuth2.TokenURL != ""} {
+	for _, used := range []bool{a.Token != "", a.Username != "" || a.Password != "", a.OAuth2.TokenURL != "", a.SigV4 != (SigV4{})} {
 		if used {
 			ways++
 		}
 	}
 	switch {
 	case ways > 1:
-		return errors.New("more than one of a token, a user and OAuth2: write one")
+		return errors.New("more than one of a token, a user, OAuth2 and a key of AWS: write one")
 	case (a.Certificate == "") != (a.Key == ""):
 		return errors.New("a client certificate and its key go together: one is missing")
 	case !httpguts.ValidHeaderFieldValue(a.Token):
@@ -80,7 +83,7 @@ func (a Access) Validate() error {
 			return errors.New("OAuth2 needs a client's ID and its secret")
 		}
 	}
-	return nil
+	return a.SigV4.validate()
 }
 
 // tls is the configuration of connections.
@@ -133,6 +136,10 @@ func (t headersTransport) RoundTrip(request *http.Request) (*http.Response, erro
 		request.Header.Set("Authorization", "Bearer "+t.access.Token)
 	case t.access.Username != "" || t.access.Password != "":
 		request.SetBasicAuth(t.access.Username, t.access.Password)
+	case t.access.SigV4 != (SigV4{}):
+		if err := t.access.SigV4.sign(request, time.Now()); err != nil {
+			return nil, err
+		}
 	}
 	return t.base.RoundTrip(request)
 }

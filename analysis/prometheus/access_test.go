@@ -3,15 +3,19 @@
 package prometheus_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +23,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	signer "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluice-mesh/sluice/analysis/prometheus"
@@ -53,6 +60,40 @@ func TestAccessIsSent(t *testing.T) {
 	require.Equal(t, "Basic bWU6cGFzcw==", seen.Get("Authorization"))
 	require.NoError(t, accessed(t, server.URL, prometheus.Access{}))
 	require.Empty(t, seen.Get("Authorization"))
+}
+
+// A signature covers the query, the headers and the time. It is worked out again by what came.
+func TestAccessBySignature(t *testing.T) {
+	key := aws.Credentials{AccessKeyID: "AKID", SecretAccessKey: "s3cret", SessionToken: "session"}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		assert.NotEmpty(t, body)
+		signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		assert.NoError(t, err)
+		again, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+r.Host+r.URL.Path, bytes.NewReader(body))
+		assert.NoError(t, err)
+		for _, name := range []string{"Content-Type", "X-Scope-Orgid"} {
+			again.Header.Set(name, r.Header.Get(name))
+		}
+		digest := sha256.Sum256(body)
+		assert.NoError(t, signer.NewSigner().SignHTTP(r.Context(), key, again, hex.EncodeToString(digest[:]), "aps", "eu-central-1", signedAt))
+		if r.Header.Get("Authorization") != again.Header.Get("Authorization") || r.Header.Get("X-Amz-Security-Token") != "session" {
+			w.WriteHeader(http.StatusUnauthorized) // 403 would be asked again with GET
+			return
+		}
+		_, _ = w.Write([]byte(emptyMatrix))
+	}))
+	t.Cleanup(server.Close)
+	access := prometheus.Access{
+		SigV4:   prometheus.SigV4{Region: "eu-central-1", AccessKeyID: "AKID", SecretAccessKey: "s3cret", SessionToken: "session"},
+		Headers: map[string]string{"X-Scope-OrgID": "shop"},
+	}
+	require.NoError(t, accessed(t, server.URL, access))
+	access.SigV4.SecretAccessKey = "another"
+	require.ErrorIs(t, accessed(t, server.URL, access), prometheus.ErrUnavailable)
+	access.SigV4.Region = ""
+	require.ErrorContains(t, accessed(t, server.URL, access), "AWS signatures need a region")
 }
 
 func TestAccessByOAuth2(t *testing.T) {

@@ -28,7 +28,7 @@ type prometheusOptions struct {
 
 func (o *prometheusOptions) bind(flags *pflag.FlagSet, address string) {
 	flags.StringVar(&o.address, "prometheus-address", address, "where the gates' metrics are read")
-	flags.StringVar(&o.credentials, "prometheus-credentials", "", "directory, such as that of a mounted Secret, with any of the files token, username, password, ca.crt, tls.crt, tls.key, client-id and client-secret; they are read again before each request")
+	flags.StringVar(&o.credentials, "prometheus-credentials", "", "directory, such as that of a mounted Secret, with any of the files token, username, password, ca.crt, tls.crt, tls.key, client-id, client-secret, aws-region, aws-access-key-id, aws-secret-access-key and aws-session-token; they are read again before each request")
 	flags.StringToStringVar(&o.headers, "prometheus-header", nil, "header that is sent to Prometheus, such as X-Scope-OrgID=shop; may be repeated")
 	flags.StringVar(&o.tokenURL, "prometheus-token-url", "", "token server of OAuth2 client credentials, which are in the credentials' client-id and client-secret")
 	flags.StringSliceVar(&o.scopes, "prometheus-token-scopes", nil, "scopes to ask of that token server")
@@ -74,6 +74,8 @@ func (o *prometheusOptions) access(context.Context) (prometheus.Access, error) {
 		"token": &access.Token, "username": &access.Username, "password": &access.Password,
 		"ca.crt": &access.CA, "tls.crt": &access.Certificate, "tls.key": &access.Key,
 		"client-id": &access.OAuth2.ClientID, "client-secret": &access.OAuth2.ClientSecret,
+		"aws-region": &access.SigV4.Region, "aws-access-key-id": &access.SigV4.AccessKeyID,
+		"aws-secret-access-key": &access.SigV4.SecretAccessKey, "aws-session-token": &access.SigV4.SessionToken,
 	} {
 		content, err := os.ReadFile(filepath.Join(o.credentials, name))
 		if errors.Is(err, fs.ErrNotExist) {

@@ -29,7 +29,13 @@ func TestPrometheusAccess(t *testing.T) {
 
 	write("username", "somebody")
 	_, err = options.options(t.Context())
-	require.ErrorContains(t, err, "access to Prometheus: more than one of a token, a user and OAuth2")
+	require.ErrorContains(t, err, "access to Prometheus: more than one of a token, a user, OAuth2 and a key of AWS")
+	for _, used := range []string{"token", "username"} {
+		require.NoError(t, os.Remove(filepath.Join(directory, used)))
+	}
+	write("aws-access-key-id", "AKID")
+	_, err = options.options(t.Context())
+	require.ErrorContains(t, err, "access to Prometheus: AWS signatures need a region")
 	options.credentials = filepath.Join(directory, "absent")
 	_, err = options.options(t.Context())
 	require.ErrorContains(t, err, "the credentials' directory")

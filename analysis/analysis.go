@@ -172,7 +172,11 @@ type NumberQuery struct {
 	Selector Selector
 	// Aggregate makes one number of the pods': sum, avg, min or max.
 	Aggregate string
-	Now       time.Time
+	// Expression in the language of the source is asked in place of the Selector, if there is one. Hashes
+	// are then the canary's and stable's, and Workload is the Deployment's name.
+	Expression string
+	Workload   string
+	Now        time.Time
 }
 
 // Numbers reads numbers. A NaN is no data; an error means that nothing is known.

@@ -80,14 +80,15 @@ func (g *gateway) judge(ctx context.Context, s *scene, run *v1alpha1.CanaryRun, 
 	if err != nil {
 		return &GateLook{Unavailable: err.Error()}
 	}
-	if err := sample(ctx, source, gate, s.canary.Spec.Gate.Metrics, query); err != nil {
-		return &GateLook{Unavailable: err.Error()}
-	}
 	enter(gate, stepsOf(s.canary, run, gate.Entered()))
 	for _, round := range rounds {
 		gate.Add(round)
 	}
+	unread := sample(ctx, source, gate, s.canary.Spec.Gate.Metrics, query)
 	look := &GateLook{Judgement: gate.Judge(now)}
+	if unread != nil && look.Judgement.Verdict != analysis.VerdictFail {
+		return &GateLook{Unavailable: unread.Error()} // A number that is not to be had holds no bad canary up.
+	}
 	if explainer, ok := source.(explainer); ok {
 		look.Queries = explainer.Queries(query)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -31,23 +32,42 @@ func customOf(config *analysis.Config, metrics []v1alpha1.GateMetric) error {
 			}
 			config.Custom = append(config.Custom, analysis.Custom{Name: metric.Name, Objective: *objective})
 		case metric.Number != nil:
-			bound := analysis.Range{
-				Name: metric.Name, Failures: int(orDefault(metric.Number.Failures, 2)), Window: int(orDefault(metric.Number.Of, 3)),
+			bound, err := rangeOf(metric.Name, path+".number", metric.Number.MetricRange)
+			if err != nil {
+				return err
 			}
-			var err error
-			if bound.Min, err = decimal(metric.Number.Min); err != nil {
-				return fmt.Errorf("%s.number.min: %w", path, err)
+			config.Ranges = append(config.Ranges, bound)
+		case metric.Query != nil:
+			bound, err := rangeOf(metric.Name, path+".query", metric.Query.MetricRange)
+			if err != nil {
+				return err
 			}
-			if bound.Max, err = decimal(metric.Number.Max); err != nil {
-				return fmt.Errorf("%s.number.max: %w", path, err)
+			if isBoolean(metric.Query) {
+				one := 1.0
+				bound.Min, bound.Max = &one, &one
 			}
 			config.Ranges = append(config.Ranges, bound)
 		default:
-			return fmt.Errorf("%s: write either counters or number", path)
+			return fmt.Errorf("%s: write one of counters, number and query", path)
 		}
 	}
 	return nil
 }
+
+func rangeOf(name, path string, of v1alpha1.MetricRange) (analysis.Range, error) {
+	bound := analysis.Range{Name: name, Failures: int(orDefault(of.Failures, 2)), Window: int(orDefault(of.Of, 3))}
+	var err error
+	if bound.Min, err = decimal(of.Min); err != nil {
+		return bound, fmt.Errorf("%s.min: %w", path, err)
+	}
+	if bound.Max, err = decimal(of.Max); err != nil {
+		return bound, fmt.Errorf("%s.max: %w", path, err)
+	}
+	return bound, nil
+}
+
+// isBoolean: the query answers 1 where all is well and 0 where it is not.
+func isBoolean(query *v1alpha1.MetricQuery) bool { return query.Min == nil && query.Max == nil }
 
 func decimal(value *intstr.IntOrString) (*float64, error) {
 	if value == nil {
@@ -75,7 +95,7 @@ func customQueries(metrics []v1alpha1.GateMetric) (queries []analysis.CustomQuer
 func sample(ctx context.Context, source analysis.Source, gate *analysis.Gate, metrics []v1alpha1.GateMetric, query analysis.Query) error {
 	index := -1
 	for _, metric := range metrics {
-		if metric.Number == nil {
+		if metric.Counters != nil {
 			continue
 		}
 		if index++; query.Now.Sub(gate.Sampled(index)) < sampleEvery {
@@ -83,20 +103,32 @@ func sample(ctx context.Context, source analysis.Source, gate *analysis.Gate, me
 		}
 		numbers, ok := source.(analysis.Numbers)
 		if !ok {
-			return errors.New("the source of the metrics reads no numbers: take spec.gate.metrics[].number out")
+			return errors.New("the source of the metrics reads no numbers: take number and query out of spec.gate.metrics")
 		}
-		hashes := []string{query.CanaryHash}
-		if metric.Number.Pods == v1alpha1.PodsAll {
-			hashes = append(hashes, query.StableHash)
-		}
-		value, err := numbers.Number(ctx, analysis.NumberQuery{
-			Name: metric.Name, Namespace: query.Namespace, Hashes: hashes, Now: query.Now,
-			Selector: analysis.Selector(metric.Number.MetricSelector), Aggregate: orDefault(metric.Number.Aggregate, "avg"),
-		})
+		value, err := numbers.Number(ctx, numberQuery(metric, query))
 		if err != nil {
 			return err
+		}
+		if metric.Query != nil && isBoolean(metric.Query) && value.Number != 0 && value.Number != 1 && !math.IsNaN(value.Number) {
+			return fmt.Errorf("%s is %v, neither 0 nor 1: write spec.gate.metrics[].query.min or max", metric.Name, value.Number)
 		}
 		gate.Observe(index, value)
 	}
 	return nil
+}
+
+// numberQuery asks for the number of a metric.
+func numberQuery(metric v1alpha1.GateMetric, query analysis.Query) analysis.NumberQuery {
+	asked := analysis.NumberQuery{
+		Name: metric.Name, Namespace: query.Namespace, Workload: query.Workload, Hashes: []string{query.CanaryHash}, Now: query.Now,
+	}
+	if metric.Query != nil {
+		asked.Hashes, asked.Expression = append(asked.Hashes, query.StableHash), metric.Query.PromQL
+		return asked
+	}
+	if metric.Number.Pods == v1alpha1.PodsAll {
+		asked.Hashes = append(asked.Hashes, query.StableHash)
+	}
+	asked.Selector, asked.Aggregate = analysis.Selector(metric.Number.MetricSelector), orDefault(metric.Number.Aggregate, "avg")
+	return asked
 }

@@ -37,7 +37,8 @@ func whole(n int) *intstr.IntOrString {
 
 func queueBelow(limit int) v1alpha1.GateMetric {
 	return v1alpha1.GateMetric{Name: "queue", Number: &v1alpha1.MetricNumber{
-		MetricSelector: v1alpha1.MetricSelector{Metric: "queue_length"}, Max: whole(limit), Failures: 2, Of: 3,
+		MetricSelector: v1alpha1.MetricSelector{Metric: "queue_length"},
+		MetricRange:    v1alpha1.MetricRange{Max: whole(limit), Failures: 2, Of: 3},
 	}}
 }
 
@@ -62,7 +63,7 @@ func TestMetricsOfASpec(t *testing.T) {
 	require.EqualError(t, err, `spec.gate.metrics[0].number.max: "many" is no number`)
 	metrics[0].Number = nil
 	_, err = GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
-	require.EqualError(t, err, "spec.gate.metrics[0]: write either counters or number")
+	require.EqualError(t, err, "spec.gate.metrics[0]: write one of counters, number and query")
 }
 
 // A number is looked at every 15 s, however often the gate is; out of its range often enough it rolls
@@ -93,8 +94,56 @@ func TestNumbersAreSampled(t *testing.T) {
 	source.err = errors.New("connection refused")
 	s := &scene{canary: j.canary.DeepCopy()}
 	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
-	require.Equal(t, "connection refused", g.look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable)
+	require.Equal(t, "connection refused", newGateway(source).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable)
 	s = &scene{canary: j.canary.DeepCopy()}
 	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
 	require.Contains(t, newGateway(&recording{}).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable, "reads no numbers")
+}
+
+// A number that cannot be read holds the run, and keeps no canary up that fails its requests.
+func TestUnreadNumbersHideNoFailure(t *testing.T) {
+	for seed := range uint64(5) {
+		j := newJourney(seed)
+		j.canary.Spec.Gate.Metrics = []v1alpha1.GateMetric{queueBelow(7)}
+		j.move(0, rand.New(rand.NewPCG(seed, 1)))
+		source := &numbers{recording: recording{rounds: newReports(j.began, 0.5, seed).rounds}, err: errors.New("more than one number came")}
+		g := newGateway(source)
+		require.Equal(t, "more than one number came", j.glance(t, g, time.Second).Unavailable)
+		require.Equal(t, analysis.VerdictFail, j.glance(t, g, 30*time.Second).Judgement.Verdict)
+	}
+}
+
+func TestQueriesOfASpec(t *testing.T) {
+	query := &v1alpha1.MetricQuery{PromQL: `max(lag{group="$workload"})`, MetricRange: v1alpha1.MetricRange{Min: whole(3)}}
+	metrics := []v1alpha1.GateMetric{{Name: "lag", Query: query}, {Name: "well", Query: &v1alpha1.MetricQuery{PromQL: "up"}}}
+	config, err := GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
+	require.NoError(t, err)
+	three, one := 3.0, 1.0
+	require.Equal(t, []analysis.Range{{Name: "lag", Min: &three, Failures: 2, Window: 3}, {Name: "well", Min: &one, Max: &one, Failures: 2, Window: 3}}, config.Ranges)
+	asked := numberQuery(metrics[0], analysis.Query{Namespace: "shop", Workload: "web", CanaryHash: "new", StableHash: "old", Now: time.Unix(9, 0)})
+	require.Equal(t, analysis.NumberQuery{
+		Name: "lag", Namespace: "shop", Workload: "web", Hashes: []string{"new", "old"}, Expression: query.PromQL, Now: time.Unix(9, 0),
+	}, asked)
+	many := intstr.FromString("many")
+	query.Min = &many
+	_, err = GateOf(v1alpha1.CanarySpec{Gate: v1alpha1.Gate{Metrics: metrics}})
+	require.EqualError(t, err, `spec.gate.metrics[0].query.min: "many" is no number`)
+}
+
+// Without a range a query answers yes or no, and nothing else is taken for either.
+func TestBooleanQueries(t *testing.T) {
+	j := newJourney(1)
+	j.canary.Spec.Gate.Metrics = []v1alpha1.GateMetric{{Name: "well", Query: &v1alpha1.MetricQuery{PromQL: "up", MetricRange: v1alpha1.MetricRange{Failures: 1, Of: 1}}}}
+	j.move(0, rand.New(rand.NewPCG(1, 1)))
+	source := &numbers{recording: recording{rounds: newReports(j.began, 0, 1).rounds}, value: 1}
+	g := newGateway(source)
+	require.NotEqual(t, analysis.VerdictFail, j.glance(t, g, 10*time.Second).Judgement.Verdict)
+	source.value = math.NaN()
+	require.NotEqual(t, analysis.VerdictFail, j.glance(t, g, 30*time.Second).Judgement.Verdict)
+	source.value = 37
+	require.Equal(t, "well is 37, neither 0 nor 1: write spec.gate.metrics[].query.min or max", j.glance(t, g, 50*time.Second).Unavailable)
+	source.value = 0
+	failed := j.glance(t, g, 70*time.Second).Judgement
+	require.Equal(t, analysis.VerdictFail, failed.Verdict)
+	require.Equal(t, "well was 0, not from 1 to 1, in 1 of the last 1 samples; 0 is allowed", failed.Reason)
 }

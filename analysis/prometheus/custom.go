@@ -143,18 +143,25 @@ func (s *Source) Number(ctx context.Context, query analysis.NumberQuery) (analys
 	if err != nil {
 		return unknown, fmt.Errorf("read %s: %w: %w", query.Name, ErrUnavailable, err)
 	}
-	vector, ok := value.(model.Vector)
-	switch {
-	case !ok || len(vector) > 1:
-		return unknown, fmt.Errorf("read %s: %w: more than one number came", query.Name, ErrUnavailable)
-	case len(vector) == 0:
+	var canary, stable string
+	if query.Expression != "" {
+		canary, stable = query.Hashes[0], query.Hashes[1]
+	}
+	number, known, err := single(value, canary, stable)
+	if err != nil {
+		return unknown, fmt.Errorf("read %s: %w: %w", query.Name, ErrUnavailable, err)
+	}
+	if !known {
 		return unknown, nil
 	}
-	return analysis.Value{At: query.Now, Number: float64(vector[0].Value)}, nil
+	return analysis.Value{At: query.Now, Number: number}, nil
 }
 
 // numbered is the query for a number.
 func numbered(query analysis.NumberQuery) (string, error) {
+	if query.Expression != "" {
+		return expressed(query)
+	}
 	if !slices.Contains(aggregations(), query.Aggregate) {
 		return "", fmt.Errorf("%.100q: write one of %s", query.Aggregate, strings.Join(aggregations(), ", "))
 	}

@@ -7,7 +7,7 @@ import "k8s.io/apimachinery/pkg/util/intstr"
 // GateMetric is a metric of the workload's own: counters, which are compared between the revisions as
 // failed requests are, or a number that stays within a range.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.counters) != has(self.number)",message="write either counters or number"
+// +kubebuilder:validation:XValidation:rule="[has(self.counters), has(self.number), has(self.query)].filter(given, given).size() == 1",message="write one of counters, number and query"
 // +kubebuilder:validation:XValidation:rule="!(self.name in ['errors', 'latency'])",message="errors and latency are built in: write another name"
 type GateMetric struct {
 	// name is how verdicts call the metric.
@@ -21,6 +21,9 @@ type GateMetric struct {
 	// number that stays within a range.
 	// +optional
 	Number *MetricNumber `json:"number,omitempty"`
+	// query in PromQL for a number that stays within a range.
+	// +optional
+	Query *MetricQuery `json:"query,omitempty"`
 }
 
 // MetricCounters are counters that only grow, of the pods themselves. Both revisions have them.
@@ -71,7 +74,28 @@ type MetricNumber struct {
 	// +kubebuilder:validation:Enum=canary;all
 	// +kubebuilder:default=canary
 	// +optional
-	Pods string `json:"pods,omitempty"`
+	Pods        string `json:"pods,omitempty"`
+	MetricRange `json:",inline"`
+}
+
+// MetricQuery is a query for one number, for one of each revision (by the label pod_template_hash, of
+// which the canary's is meant), or, without min and max, for 1 where all is well and 0 where it is not. It
+// is asked every 15 seconds. No number is no failure.
+//
+// +kubebuilder:validation:XValidation:rule="self.failures <= self.of",message="failures is at most of: so many of the last samples"
+type MetricQuery struct {
+	// promQL is the query. It reads series of the Canary's namespace alone. In values of labels, $canary
+	// and $stable are the revisions' pod_template_hash, $workload and $namespace what they say.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	PromQL string `json:"promQL"`
+
+	MetricRange `json:",inline"`
+}
+
+// MetricRange are the numbers that are good, and how many others roll the canary back.
+type MetricRange struct {
 	// min is the least number that is good. Fractions are written as strings: "0.5".
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:Pattern=`^-?[0-9]{1,15}(\.[0-9]{1,9})?$`

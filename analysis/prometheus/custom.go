@@ -149,7 +149,7 @@ func (s *Source) Number(ctx context.Context, query analysis.NumberQuery) (analys
 	}
 	number, known, err := single(value, canary, stable)
 	if err != nil {
-		return unknown, fmt.Errorf("read %s: %w: %w", query.Name, ErrUnavailable, err)
+		return unknown, fmt.Errorf("read %s: %w", query.Name, err)
 	}
 	if !known {
 		return unknown, nil

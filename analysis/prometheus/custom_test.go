@@ -3,6 +3,7 @@
 package prometheus
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -143,7 +144,8 @@ func TestNumber(t *testing.T) {
 		{"none", vector(), math.NaN(), ""},
 		{"NaN", vector(fmt.Sprintf(sample, "NaN")), math.NaN(), ""},
 		{"two", vector(fmt.Sprintf(sample, "7"), fmt.Sprintf(sample, "8")), math.NaN(), "more than one number"},
-		{"series", `{"status":"success","data":{"resultType":"matrix","result":[]}}`, math.NaN(), "more than one number"},
+		{"series", `{"status":"success","data":{"resultType":"matrix","result":[]}}`, math.NaN(), "what came is no number"},
+		{"histogram", vector(`{"metric":{},"histogram":[1700000000,{"count":"3","sum":"7","buckets":[]}]}`), math.NaN(), "what came is no number"},
 		{"refused", `{"status":"error","errorType":"bad_data","error":"hidden"}`, math.NaN(), "refused"},
 	}
 	for _, c := range cases {
@@ -153,8 +155,8 @@ func TestNumber(t *testing.T) {
 			value, err := source.Number(t.Context(), query)
 			require.Equal(t, `max({__name__="queue_length",namespace="shop",pod_template_hash=~"new"})`, asked)
 			if c.problem != "" {
-				require.ErrorIs(t, err, ErrUnavailable)
 				require.ErrorContains(t, err, c.problem)
+				require.Equal(t, c.name == "refused", errors.Is(err, ErrUnavailable))
 				require.NotContains(t, err.Error(), "hidden")
 				return
 			}

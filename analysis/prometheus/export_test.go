@@ -15,5 +15,30 @@ func Issued(query analysis.Query) ([]string, error) {
 		return nil, err
 	}
 	p.edges = [2]time.Duration{100 * time.Millisecond, 200 * time.Millisecond}
-	return append(selectors([]plan{p, p}), p.histogram(), p.census()), nil
+	issued := append(selectors([]plan{p, p}), p.histogram(), p.census())
+	selector := analysis.Selector{Metric: "orders_total", Labels: map[string]string{"status": query.Namespace}}
+	counters, err := selected(selector, p.Namespace, p.CanaryHash, p.StableHash)
+	if err != nil {
+		return nil, err
+	}
+	issued = append(issued, counters+p.window())
+	number := analysis.NumberQuery{Namespace: p.Namespace, Workload: p.Workload, Hashes: []string{p.CanaryHash, p.StableHash}, Selector: selector}
+	for _, number.Aggregate = range aggregations() {
+		text, err := numbered(number)
+		if err != nil {
+			return nil, err
+		}
+		issued = append(issued, text)
+	}
+	for _, number.Expression = range []string{
+		`max(lag{group="$workload", pod_template_hash=~"$canary|$stable"} offset 1m) > bool 3`,
+		`scalar({"über $namespace", namespace="$namespace"})`,
+	} {
+		text, err := numbered(number)
+		if err != nil {
+			return nil, err
+		}
+		issued = append(issued, text)
+	}
+	return issued, nil
 }

@@ -237,7 +237,7 @@ func TestRealPrometheusAcceptsQueries(t *testing.T) {
 		query.Before = 10 * time.Minute
 		issued, err := prometheus.Issued(query)
 		require.NoError(t, err)
-		require.Len(t, issued, 4)
+		require.Len(t, issued, 11)
 		for _, text := range issued {
 			response, err := http.PostForm(address+"/api/v1/parse_query", url.Values{"query": {text}})
 			require.NoError(t, err)
@@ -248,7 +248,7 @@ func TestRealPrometheusAcceptsQueries(t *testing.T) {
 			require.NoError(t, json.NewDecoder(response.Body).Decode(&answer))
 			require.NoError(t, response.Body.Close())
 			require.Equal(t, "success", answer.Status, "%s: %s", text, answer.Error)
-			require.Contains(t, []string{"matrixSelector", "aggregation"}, answer.Data.Type, text)
+			require.Contains(t, []string{"matrixSelector", "aggregation", "binaryExpr", "call"}, answer.Data.Type, text)
 		}
 	}
 }

@@ -184,7 +184,8 @@ type Numbers interface {
 	Number(ctx context.Context, query NumberQuery) (Value, error)
 }
 
-// Source reads rounds. An error means that nothing is known: the caller holds, and never fails.
+// Source reads rounds. An error means that nothing is known: the caller holds, and never fails. Rounds that
+// come with an error are whole but for custom metrics: they may fail the canary, and are read again.
 type Source interface {
 	Rounds(ctx context.Context, query Query) ([]Round, error)
 }

@@ -76,23 +76,38 @@ func (g *gateway) judge(ctx context.Context, s *scene, run *v1alpha1.CanaryRun, 
 		Since: since, Now: now, Before: rehearsed(s.canary), LatencyLimit: config.Objectives.LatencyLimit,
 		Custom: customQueries(s.canary.Spec.Gate.Metrics),
 	})
-	rounds, err := source.Rounds(ctx, query)
-	if err != nil {
-		return &GateLook{Unavailable: err.Error()}
+	rounds, unread := source.Rounds(ctx, query)
+	if unread != nil && len(rounds) == 0 {
+		return &GateLook{Unavailable: unread.Error()}
 	}
 	enter(gate, stepsOf(s.canary, run, gate.Entered()))
-	for _, round := range rounds {
-		gate.Add(round)
+	unsampled := sample(ctx, source, gate, s.canary.Spec.Gate.Metrics, query)
+	judging := gate
+	if unread != nil { // The rounds lack counters of the Canary's own: they are folded for good when those can be read.
+		if judging, err = analysis.Resume(config, gate.State()); err != nil {
+			return &GateLook{Unavailable: unread.Error()}
+		}
 	}
-	unread := sample(ctx, source, gate, s.canary.Spec.Gate.Metrics, query)
-	look := &GateLook{Judgement: gate.Judge(now)}
-	if unread != nil && look.Judgement.Verdict != analysis.VerdictFail {
-		return &GateLook{Unavailable: unread.Error()} // A number that is not to be had holds no bad canary up.
+	for _, round := range rounds {
+		judging.Add(round)
+	}
+	if unread == nil {
+		unread = unsampled
+	}
+	look := &GateLook{Judgement: judging.Judge(now)}
+	if unread != nil && !proven(look.Judgement) {
+		return &GateLook{Unavailable: unread.Error()}
 	}
 	if explainer, ok := source.(explainer); ok {
 		look.Queries = explainer.Queries(query)
 	}
 	return look
+}
+
+// proven: what is known fails the canary, whatever else there is to know. That nothing was found out in
+// time is no proof while something could not be read.
+func proven(judgement analysis.Judgement) bool {
+	return judgement.Verdict == analysis.VerdictFail && judgement.Cause != analysis.CauseInconclusive
 }
 
 // evidenceSince is from when on requests count.

@@ -91,30 +91,50 @@ func customQueries(metrics []v1alpha1.GateMetric) (queries []analysis.CustomQuer
 	return queries
 }
 
-// sample the numbers whose last sample is old enough.
+// sample the numbers whose last sample is old enough. One that cannot be read keeps none of the others
+// from being seen; the first is told of.
 func sample(ctx context.Context, source analysis.Source, gate *analysis.Gate, metrics []v1alpha1.GateMetric, query analysis.Query) error {
 	index := -1
-	for _, metric := range metrics {
+	var unread error
+	for i, metric := range metrics {
 		if metric.Counters != nil {
 			continue
 		}
 		if index++; query.Now.Sub(gate.Sampled(index)) < sampleEvery {
 			continue
 		}
-		numbers, ok := source.(analysis.Numbers)
-		if !ok {
-			return errors.New("the source of the metrics reads no numbers: take number and query out of spec.gate.metrics")
+		value, err := numberOf(ctx, source, metric, query)
+		if err == nil {
+			gate.Observe(index, value)
+		} else if unread == nil {
+			unread = fmt.Errorf("%s: %w", numberPath(i, metric), err)
 		}
-		value, err := numbers.Number(ctx, numberQuery(metric, query))
-		if err != nil {
-			return err
-		}
-		if metric.Query != nil && isBoolean(metric.Query) && value.Number != 0 && value.Number != 1 && !math.IsNaN(value.Number) {
-			return fmt.Errorf("%s is %v, neither 0 nor 1: write spec.gate.metrics[].query.min or max", metric.Name, value.Number)
-		}
-		gate.Observe(index, value)
 	}
-	return nil
+	return unread
+}
+
+// numberPath is the field that a number comes from.
+func numberPath(index int, metric v1alpha1.GateMetric) string {
+	if metric.Query != nil {
+		return fmt.Sprintf("spec.gate.metrics[%d].query", index)
+	}
+	return fmt.Sprintf("spec.gate.metrics[%d].number", index)
+}
+
+// numberOf is the number of a metric now.
+func numberOf(ctx context.Context, source analysis.Source, metric v1alpha1.GateMetric, query analysis.Query) (analysis.Value, error) {
+	numbers, ok := source.(analysis.Numbers)
+	if !ok {
+		return analysis.Value{}, errors.New("the source of the metrics reads no numbers: take it out")
+	}
+	value, err := numbers.Number(ctx, numberQuery(metric, query))
+	if err != nil {
+		return value, err
+	}
+	if metric.Query != nil && isBoolean(metric.Query) && value.Number != 0 && value.Number != 1 && !math.IsNaN(value.Number) {
+		return value, fmt.Errorf("%s is %v, neither 0 nor 1: write min or max", metric.Name, value.Number)
+	}
+	return value, nil
 }
 
 // numberQuery asks for the number of a metric.

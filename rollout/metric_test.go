@@ -94,7 +94,7 @@ func TestNumbersAreSampled(t *testing.T) {
 	source.err = errors.New("connection refused")
 	s := &scene{canary: j.canary.DeepCopy()}
 	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
-	require.Equal(t, "connection refused", newGateway(source).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable)
+	require.Equal(t, "spec.gate.metrics[0].number: connection refused", newGateway(source).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable)
 	s = &scene{canary: j.canary.DeepCopy()}
 	s.Runs = []v1alpha1.CanaryRun{*j.run.DeepCopy()}
 	require.Contains(t, newGateway(&recording{}).look(t.Context(), s, j.began.Add(50*time.Second)).Unavailable, "reads no numbers")
@@ -108,8 +108,94 @@ func TestUnreadNumbersHideNoFailure(t *testing.T) {
 		j.move(0, rand.New(rand.NewPCG(seed, 1)))
 		source := &numbers{recording: recording{rounds: newReports(j.began, 0.5, seed).rounds}, err: errors.New("more than one number came")}
 		g := newGateway(source)
-		require.Equal(t, "more than one number came", j.glance(t, g, time.Second).Unavailable)
+		require.Equal(t, "spec.gate.metrics[0].number: more than one number came", j.glance(t, g, time.Second).Unavailable)
 		require.Equal(t, analysis.VerdictFail, j.glance(t, g, 30*time.Second).Judgement.Verdict)
+	}
+}
+
+// halfRead is a recording of which some numbers, or the counters of the Canary's own, cannot be read.
+type halfRead struct {
+	recording
+	unread map[string]error
+	values map[string]float64
+}
+
+func (h *halfRead) Rounds(ctx context.Context, query analysis.Query) ([]analysis.Round, error) {
+	rounds, _ := h.recording.Rounds(ctx, query)
+	return rounds, h.unread["counters"]
+}
+
+func (h *halfRead) Number(_ context.Context, query analysis.NumberQuery) (analysis.Value, error) {
+	return analysis.Value{At: query.Now, Number: h.values[query.Name]}, h.unread[query.Name]
+}
+
+// What cannot be read is told of first to last, and what can be read still fails the canary.
+func TestUnreadNumbersHideNoOther(t *testing.T) {
+	j := newJourney(1)
+	j.canary.Spec.Gate.Metrics = []v1alpha1.GateMetric{
+		{Name: "lag", Query: &v1alpha1.MetricQuery{PromQL: "lag", MetricRange: v1alpha1.MetricRange{Max: whole(1)}}}, queueBelow(7),
+	}
+	j.move(0, rand.New(rand.NewPCG(1, 1)))
+	source := &halfRead{
+		recording: recording{rounds: newReports(j.began, 0, 1).rounds},
+		unread:    map[string]error{"lag": errors.New("more than one number came")}, values: map[string]float64{"queue": 9},
+	}
+	g := newGateway(source)
+	require.Equal(t, "spec.gate.metrics[0].query: more than one number came", j.glance(t, g, 10*time.Second).Unavailable)
+	failed := j.glance(t, g, 30*time.Second)
+	require.Empty(t, failed.Unavailable)
+	require.Equal(t, analysis.CauseRange, failed.Judgement.Cause)
+	require.Contains(t, failed.Judgement.Reason, "queue was 9, not at most 7")
+
+	source.unread["queue"] = errors.New("timed out")
+	require.Equal(t, "spec.gate.metrics[0].query: more than one number came", j.glance(t, newGateway(source), 10*time.Second).Unavailable)
+}
+
+// Counters that cannot be read hold the run and keep no canary up that fails its requests. What they say
+// counts once they can be read.
+func TestUnreadCountersHideNoFailure(t *testing.T) {
+	objective := intstr.FromInt32(99)
+	for _, bad := range []float64{0, 0.5} {
+		j := newJourney(1)
+		j.canary.Spec.Gate.Metrics = []v1alpha1.GateMetric{{Name: "orders", Counters: &v1alpha1.MetricCounters{Objective: objective}}}
+		j.move(0, rand.New(rand.NewPCG(1, 1)))
+		source := &halfRead{recording: recording{rounds: newReports(j.began, bad, 1).rounds}, unread: map[string]error{"counters": errors.New("422")}}
+		for i := range source.rounds {
+			source.rounds[i].CanaryCustom, source.rounds[i].StableCustom = []analysis.Pair{{}}, []analysis.Pair{{}}
+		}
+		g := newGateway(source)
+		require.Equal(t, "422", j.glance(t, g, time.Second).Unavailable)
+		look := j.glance(t, g, 40*time.Second)
+		if bad > 0 {
+			require.Equal(t, analysis.VerdictFail, look.Judgement.Verdict)
+			require.Equal(t, analysis.CauseWorse, look.Judgement.Cause)
+			continue
+		}
+		require.Equal(t, "422", look.Unavailable)
+		delete(source.unread, "counters")
+		for i := range source.rounds { // They were there all the time.
+			source.rounds[i].CanaryCustom, source.rounds[i].StableCustom = []analysis.Pair{{Total: 50}}, []analysis.Pair{{Total: 200, Good: 200}}
+		}
+		failed := j.glance(t, g, 41*time.Second).Judgement
+		require.Equal(t, analysis.VerdictFail, failed.Verdict, failed.Reason)
+		require.Contains(t, failed.Reason, "orders")
+	}
+}
+
+// That nothing was found out in time is no proof while something cannot be read.
+func TestProven(t *testing.T) {
+	for _, c := range []struct {
+		verdict analysis.Verdict
+		cause   analysis.Cause
+		want    bool
+	}{
+		{analysis.VerdictFail, analysis.CauseWorse, true},
+		{analysis.VerdictFail, analysis.CauseRange, true},
+		{analysis.VerdictFail, analysis.CauseInconclusive, false},
+		{analysis.VerdictPass, analysis.CauseEvidence, false},
+		{analysis.VerdictHold, analysis.CauseShared, false},
+	} {
+		require.Equal(t, c.want, proven(analysis.Judgement{Verdict: c.verdict, Cause: c.cause}), c.cause)
 	}
 }
 
@@ -141,7 +227,7 @@ func TestBooleanQueries(t *testing.T) {
 	source.value = math.NaN()
 	require.NotEqual(t, analysis.VerdictFail, j.glance(t, g, 30*time.Second).Judgement.Verdict)
 	source.value = 37
-	require.Equal(t, "well is 37, neither 0 nor 1: write spec.gate.metrics[].query.min or max", j.glance(t, g, 50*time.Second).Unavailable)
+	require.Equal(t, "spec.gate.metrics[0].query: well is 37, neither 0 nor 1: write min or max", j.glance(t, g, 50*time.Second).Unavailable)
 	source.value = 0
 	failed := j.glance(t, g, 70*time.Second).Judgement
 	require.Equal(t, analysis.VerdictFail, failed.Verdict)

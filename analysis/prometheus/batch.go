@@ -21,7 +21,8 @@ const (
 	remembered = 10_000
 )
 
-// Answer is what is known of one run. Without an error and without rounds nothing has happened yet.
+// Answer is what is known of one run. Without an error and without rounds nothing has happened yet; rounds
+// with an error lack custom metrics.
 type Answer struct {
 	Rounds []analysis.Round
 	Err    error
@@ -73,7 +74,7 @@ func (s *Source) chunk(ctx context.Context, plans []plan) []Answer {
 			err = nil
 		} else if len(p.Custom) > 0 {
 			if failed := s.count(ctx, p, answers[i].Rounds); failed != nil {
-				answers[i] = Answer{Err: fmt.Errorf("count the metrics of %s/%s: %w: %w", p.Namespace, p.Workload, ErrUnavailable, failed)}
+				answers[i].Err = fmt.Errorf("count the metrics of %s/%s: %w: %w", p.Namespace, p.Workload, ErrUnavailable, failed)
 			}
 		}
 	}

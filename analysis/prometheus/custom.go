@@ -48,25 +48,29 @@ func selected(selector analysis.Selector, namespace string, hashes ...string) (s
 	return "{" + strings.Join(matchers, ",") + "}", nil
 }
 
-// count reads the custom metrics of a run into its rounds. What has no series has nothing in it.
-func (s *Source) count(ctx context.Context, p plan, rounds []analysis.Round) error {
+// count reads the custom metrics of a run into its rounds. What has no series has nothing in it, and so
+// has a metric that cannot be read: the first such error is returned.
+func (s *Source) count(ctx context.Context, p plan, rounds []analysis.Round) (unread error) {
 	for i := range rounds {
 		rounds[i].CanaryCustom = make([]analysis.Pair, len(p.Custom))
 		rounds[i].StableCustom = make([]analysis.Pair, len(p.Custom))
 	}
 	for i, custom := range p.Custom {
 		total, err := s.counters(ctx, p, custom.Total)
-		if err != nil {
-			return err
+		good := []increment(nil)
+		if err == nil {
+			good, err = s.counters(ctx, p, custom.Good)
 		}
-		good, err := s.counters(ctx, p, custom.Good)
 		if err != nil {
-			return err
+			if unread == nil {
+				unread = err
+			}
+			continue
 		}
 		p.deal(rounds, total, func(pair *analysis.Pair, n uint64) { pair.Total += n }, i)
 		p.deal(rounds, good, func(pair *analysis.Pair, n uint64) { pair.Good += n }, i)
 	}
-	return nil
+	return unread
 }
 
 // counters reads what the counters of one selector grew by, oldest first.

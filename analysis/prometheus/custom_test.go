@@ -122,9 +122,13 @@ func TestCustomCounters(t *testing.T) {
 	require.Equal(t, rounds[1].CanaryCustom, later[0].CanaryCustom)
 	require.Equal(t, rounds[1].StableCustom, later[0].StableCustom)
 
-	query.Custom[0].Good.Metric = "no name"
+	// A metric that cannot be read has nothing in it, and keeps no other from being read.
+	readable := query.Custom[0]
+	query.Custom = []analysis.CustomQuery{{Total: readable.Total, Good: analysis.Selector{Metric: "no name"}}, readable}
 	p.Query = query
-	require.ErrorContains(t, source.count(t.Context(), p, rounds), "no name of a metric")
+	require.ErrorContains(t, source.count(t.Context(), p, later), "no name of a metric")
+	require.Equal(t, append([]analysis.Pair{{}}, rounds[1].CanaryCustom...), later[0].CanaryCustom)
+	require.Equal(t, append([]analysis.Pair{{}}, rounds[1].StableCustom...), later[0].StableCustom)
 }
 
 func TestNumber(t *testing.T) {

@@ -98,6 +98,11 @@ func TestSimulateReadsAPipe(t *testing.T) {
 	code, out, complaint := piped("kind: Service\napiVersion: v1\n---\n" + canary)
 	require.Equal(t, exitOK, code, complaint)
 	require.Contains(t, out, "plan:       5 % for 1m0s, 25 % for 2m0s, 50 % for 2m0s, 100 % for 10m0s")
+	code, noted, complaint := piped(canary + "  gate: {metrics: [{name: lag, query: {promQL: lag, max: 3, failures: 2, of: 3}}]}\n")
+	require.Equal(t, exitOK, code, complaint)
+	const note = "note:       spec.gate.metrics are left out: metrics of the workload's own are not tried\n"
+	require.Contains(t, noted, note)
+	require.Equal(t, out, strings.Replace(noted, note, "", 1))
 	_, _, complaint = piped(canary + "  weights: 5\n")
 	require.Contains(t, complaint, `--filename -: read a Canary: strict decoding error: unknown field "spec.weights"`)
 	_, _, complaint = piped("kind: Service\napiVersion: v1\n")

@@ -15,6 +15,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/sluice-mesh/sluice/analysis"
@@ -190,7 +191,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	} else if r.watched != nil {
 		r.scenes.put(request.NamespacedName, seen)
 	}
-	return ctrl.Result{RequeueAfter: r.again(decision, now)}, nil
+	return ctrl.Result{RequeueAfter: r.again(decision, now), Priority: new(priority(decision))}, nil
+}
+
+// priority of the next look, if it comes by itself: who holds a step looks after all who have something to do.
+func priority(decision Decision) int {
+	if decision.Next == NextInterval && decision.Status.Phase == v1alpha1.PhaseHolding {
+		return handler.LowPriority
+	}
+	return 0
 }
 
 // look at a Canary and decide; nil when it is gone. By what is remembered alone only that is decided

@@ -5,7 +5,6 @@ package rollout
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -14,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -42,7 +42,7 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, RateLimiter: pauses()})
 	if news != nil {
-		building = building.WatchesRawSource(source.Channel(news, handler.EnqueueRequestsFromMapFunc(byTarget.named)))
+		building = building.WatchesRawSource(source.Channel(news, handler.Funcs{GenericFunc: byTarget.told}))
 	}
 	if err := building.Complete(reconciler); err != nil {
 		return fmt.Errorf("register the canary controller: %w", err)
@@ -71,6 +71,18 @@ func (t *trigger) named(ctx context.Context, object client.Object) []reconcile.R
 	return t.targeting(ctx, object.GetNamespace(), object.GetName())
 }
 
+// told: a source of metrics has news of a workload. Such looks come after those at what somebody did: however
+// many runs there are, an abort or a revert waits for none of them.
+func (t *trigger) told(ctx context.Context, news event.GenericEvent, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	for _, request := range t.named(ctx, news.Object) {
+		if byPriority, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+			byPriority.AddWithOpts(priorityqueue.AddOpts{Priority: new(handler.LowPriority)}, request)
+			continue
+		}
+		queue.Add(request)
+	}
+}
+
 // owned: the object belongs to a Deployment, whether that controls it or not.
 func (t *trigger) owned(ctx context.Context, object client.Object) []reconcile.Request {
 	for _, reference := range object.GetOwnerReferences() {
@@ -93,15 +105,17 @@ func (t *trigger) siblings(ctx context.Context, object client.Object) []reconcil
 // dependents depend on a Canary whose phase changed.
 func (t *trigger) dependents(ctx context.Context, object client.Object) []reconcile.Request {
 	list := &v1alpha1.CanaryList{}
-	if err := t.reader.List(ctx, list); err != nil {
+	if err := t.reader.List(ctx, list, client.MatchingFields{fieldDependency: client.ObjectKeyFromObject(object).String()}); err != nil {
 		log.FromContext(ctx).Error(err, "list canaries that depend on another", "namespace", object.GetNamespace(), "canary", object.GetName())
 		return nil
 	}
+	return requestsOf(list)
+}
+
+func requestsOf(list *v1alpha1.CanaryList) []reconcile.Request {
 	var requests []reconcile.Request
 	for i := range list.Items {
-		if slices.Contains(dependenciesOf(&list.Items[i]), client.ObjectKeyFromObject(object)) {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
-		}
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
 	}
 	return requests
 }
@@ -157,15 +171,9 @@ func phaseChanged() predicate.Predicate {
 
 func (t *trigger) targeting(ctx context.Context, namespace, workload string) []reconcile.Request {
 	list := &v1alpha1.CanaryList{}
-	if err := t.reader.List(ctx, list, client.InNamespace(namespace)); err != nil {
+	if err := t.reader.List(ctx, list, client.InNamespace(namespace), client.MatchingFields{fieldTarget: workload}); err != nil {
 		log.FromContext(ctx).Error(err, "list canaries of a workload", "namespace", namespace, "workload", workload)
 		return nil
 	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		if list.Items[i].Spec.TargetRef.Name == workload {
-			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: list.Items[i].Name}})
-		}
-	}
-	return requests
+	return requestsOf(list)
 }

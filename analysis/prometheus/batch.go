@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// together is how many runs are asked for at once: 500 runs are 10 queries.
-	together = 100
+	// together is how many runs are asked for at once, by queriesByBatch queries: 500 runs are 10.
+	together       = 100
+	queriesByBatch = 2
 	// remembered is of how many runs the edges are kept.
 	remembered = 10_000
 )

@@ -42,3 +42,6 @@ func Issued(query analysis.Query) ([]string, error) {
 	}
 	return issued, nil
 }
+
+// PaceOf is how long a Feed waits between two reads.
+var PaceOf = paceOf

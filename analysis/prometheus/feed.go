@@ -12,10 +12,14 @@ import (
 )
 
 const (
-	// fastest and slowest pace of a Feed; between them it reads four times per scrape.
+	// fastest and slowest pace of a Feed of few runs; between them it reads four times per scrape.
 	fastestPace  = 250 * time.Millisecond
 	slowestPace  = time.Second
 	readsByRound = 4
+	// queriesMost are asked in queriesSpan, or in a round if that is shorter, where that leaves one read: of
+	// many runs each read asks much, and so it reads less often.
+	queriesMost = 10
+	queriesSpan = 5 * time.Second
 	// forgottenAfter is how long a run is read for that nobody asks about.
 	forgottenAfter = time.Minute
 )
@@ -31,6 +35,9 @@ type Feed struct {
 
 	mutex   sync.Mutex
 	watched map[watchedKey]*watched
+	// took is how long the last read took, began when the one that is under way did.
+	took  time.Duration
+	began time.Time
 }
 
 var (
@@ -100,7 +107,8 @@ func (f *Feed) Number(ctx context.Context, query analysis.NumberQuery) (analysis
 	return f.source.Number(ctx, query)
 }
 
-// known is an answer that is not older than two reads and holds all that is asked for.
+// known is an answer that is not older than two reads and holds all that is asked for. However long a read
+// takes, looks wait for the next: asking by themselves they would make a Prometheus that is slow slower.
 func (f *Feed) known(query analysis.Query) (Answer, bool) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
@@ -109,7 +117,7 @@ func (f *Feed) known(query analysis.Query) (Answer, bool) {
 		return Answer{}, false
 	}
 	w.query, w.askedAt = query, f.clock.Now()
-	if w.asked.LatencyLimit != query.LatencyLimit || !reflect.DeepEqual(w.asked.Custom, query.Custom) || w.asked.After.After(query.After) || query.Now.Sub(w.asked.Now) > 2*slowestPace {
+	if w.asked.LatencyLimit != query.LatencyLimit || !reflect.DeepEqual(w.asked.Custom, query.Custom) || w.asked.After.After(query.After) || query.Now.Sub(w.asked.Now) > f.fresh() {
 		return Answer{}, false
 	}
 	var fresh []analysis.Round
@@ -158,17 +166,40 @@ func (f *Feed) Start(ctx context.Context) error {
 	}
 }
 
-// pace is how long to wait for the next read: a quarter of the shortest round.
+// pace is how long to wait for the next read.
 func (f *Feed) pace() time.Duration {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	pace := slowestPace
+	return paceOf(f.shortest(), len(f.watched))
+}
+
+// shortest round that was seen last; 0 when none was.
+func (f *Feed) shortest() (round time.Duration) {
 	for _, w := range f.watched {
-		if w.length > 0 {
-			pace = min(pace, w.length/readsByRound)
+		if w.length > 0 && (round == 0 || w.length < round) {
+			round = w.length
 		}
 	}
-	return max(pace, fastestPace)
+	return round
+}
+
+// paceOf is a quarter of the shortest round, or longer when so many runs are too much to read so often.
+func paceOf(shortest time.Duration, runs int) time.Duration {
+	if shortest == 0 {
+		return slowestPace
+	}
+	queries := queriesByBatch * ((runs + together - 1) / together)
+	pace := max(fastestPace, min(slowestPace, shortest/readsByRound))
+	return max(pace, min(shortest, queriesSpan)*time.Duration(min(queries, queriesMost))/queriesMost)
+}
+
+// fresh is how old an answer may be while the next one is due or being read.
+func (f *Feed) fresh() time.Duration {
+	took := f.took
+	if !f.began.IsZero() {
+		took = max(took, f.clock.Now().Sub(f.began))
+	}
+	return 2*max(slowestPace, paceOf(f.shortest(), len(f.watched))) + took
 }
 
 // read all runs that somebody asked about lately.
@@ -182,6 +213,7 @@ func (f *Feed) read(ctx context.Context) {
 		return
 	}
 	f.mutex.Lock()
+	f.took, f.began = f.clock.Now().Sub(f.began), time.Time{}
 	var news []analysis.Query
 	for i, query := range queries {
 		w := f.watched[keyOf(query)]
@@ -210,6 +242,9 @@ func (f *Feed) due() []analysis.Query {
 		query := w.query
 		query.Now = now
 		queries = append(queries, query)
+	}
+	if len(queries) > 0 {
+		f.began = now
 	}
 	return queries
 }

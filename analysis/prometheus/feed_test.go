@@ -50,6 +50,66 @@ func (c *ticking) tick(moved time.Duration) time.Duration {
 	return <-c.paces
 }
 
+// Few runs are read four times per scrape, and of however many no more is asked than ten queries in five
+// seconds, or in a scrape that is shorter; or one read of all.
+func TestFeedsPace(t *testing.T) {
+	for _, c := range []struct {
+		round time.Duration
+		runs  int
+		want  time.Duration
+	}{
+		{0, 500, time.Second},
+		{500 * time.Millisecond, 1, 250 * time.Millisecond},
+		{2 * time.Second, 1, 500 * time.Millisecond},
+		{5 * time.Second, 100, time.Second},
+		{5 * time.Second, 101, 2 * time.Second},
+		{5 * time.Second, 500, 5 * time.Second},
+		{5 * time.Second, 5000, 5 * time.Second},
+		{15 * time.Second, 1, time.Second},
+		{15 * time.Second, 500, 5 * time.Second},
+	} {
+		require.Equal(t, c.want, prometheus.PaceOf(c.round, c.runs), "%d runs, rounds of %s", c.runs, c.round)
+	}
+}
+
+// A read that takes long makes looks wait for the next one, and not ask by themselves.
+func TestFeedThatIsSlowIsNotAskedMore(t *testing.T) {
+	clock := newTicking()
+	var asked atomic.Int64
+	var slow atomic.Bool
+	answer := answering(&asked, 0, "aa")
+	source := newSource(t, func(w http.ResponseWriter, r *http.Request) {
+		if slow.Load() {
+			clock.mutex.Lock()
+			clock.now = clock.now.Add(3 * time.Second)
+			clock.mutex.Unlock()
+		}
+		answer(w, r)
+	})
+	feed := prometheus.NewFeed(source, clock.clock(), func(string, string) {})
+	query := runs("aa")[0]
+	_, err := feed.Rounds(t.Context(), query)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- feed.Start(ctx) }()
+	<-clock.paces
+	slow.Store(true)
+	clock.tick(time.Second)
+	slow.Store(false)
+	asked.Store(0)
+	query.Now = clock.clock().Now()
+	_, err = feed.Rounds(t.Context(), query)
+	require.NoError(t, err)
+	require.Zero(t, asked.Load(), "what was read began 6 s ago, and took as long")
+	query.Now = query.Now.Add(time.Minute)
+	_, err = feed.Rounds(t.Context(), query)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, asked.Load(), "the feed stands still")
+	cancel()
+	require.NoError(t, <-ended)
+}
+
 // Runs that are asked about are read together, and their looks ask nothing by themselves.
 func TestFeedReadsTogether(t *testing.T) {
 	var asked atomic.Int64

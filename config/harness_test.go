@@ -157,6 +157,12 @@ func TestDefinitionsRefuse(t *testing.T) {
 		"access to port 0": {kind: "AccessPolicy", spec: `{targetRef: {name: a}, rules: [{from: {namespaces: [a]}, ports: [0]}]}`,
 			want: "spec.rules[0].ports[0]"},
 
+		"a rate":            {kind: "RateLimit", spec: `{targetRef: {name: a}, client: {requests: 10}}`},
+		"a rate per minute": {kind: "RateLimit", spec: `{targetRef: {name: a}, client: {requests: 10, per: 1m, burst: 1}}`},
+		"no rate":           {kind: "RateLimit", spec: `{targetRef: {name: a}, client: {requests: 0}}`, want: "spec.client.requests"},
+		"a rate per moment": {kind: "RateLimit", spec: `{targetRef: {name: a}, client: {requests: 1, per: 1ms}}`,
+			want: "client.per: write 1s to 1h, such as 1s or 1m"},
+
 		"weights of 100": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 25)},
 		"weights of 101": {kind: "TrafficSplit", spec: split("stable", 75, "canary", 26),
 			want: "spec.revisions: weights must add up to spec.totalWeight, which is 100 when it is left out"},

@@ -16,6 +16,8 @@ type Access struct {
 	Policies []AccessPolicy `json:"policies,omitempty"`
 	// Probes of the kubelet, which are let in whoever asks: nothing tells a kubelet from others.
 	Probes []Probe `json:"probes,omitempty"`
+	// Limits say how often each of those who are let in may ask.
+	Limits []RateLimit `json:"limits,omitempty"`
 }
 
 // AccessDefault is who is let in where no policy is enforced.
@@ -272,6 +274,7 @@ func (a *Access) Equal(other *Access) bool {
 		return a == other
 	}
 	return a.Default == other.Default && slices.Equal(a.Probes, other.Probes) &&
+		slices.Equal(a.Limits, other.Limits) &&
 		slices.EqualFunc(a.Policies, other.Policies, equalPolicies)
 }
 

@@ -15,10 +15,12 @@ import (
 type refusal struct {
 	status     int
 	code, text string
+	// retryAfter is in how many seconds it may; 0 when that is not known.
+	retryAfter int64
 }
 
 func denied() refusal {
-	return refusal{http.StatusForbidden, errorDenied, "the caller may not call this"}
+	return refusal{status: http.StatusForbidden, code: errorDenied, text: "the caller may not call this"}
 }
 
 // unknownAddress stands for an address in the field of a request that is passed on.
@@ -58,21 +60,29 @@ func addressOf(conn net.Conn) netip.Addr {
 }
 
 // admit says whether a request may come in.
-func (p *Proxy) admit(info *connInfo, inbound *mesh.Inbound, from mesh.Caller, request requestView) refusal {
+func (p *Proxy) admit(info *connInfo, inbound *mesh.Inbound, from mesh.Caller, request requestView, handedOff bool) refusal {
 	if inbound.Access == nil || info.destination.Port() == mesh.PortAdmin {
 		return refusal{}
 	}
 	asked := mesh.Asked{Port: info.destination.Port(), Method: request.method, Path: request.path}
 	verdict := inbound.Access.Judge(from, asked)
 	p.metrics.access(authzHTTP, asked.Port, from, verdict)
-	if verdict.Allowed && verdict.Audited == "" {
+	if !verdict.Allowed || verdict.Audited != "" {
+		p.logVerdict(from, asked, verdict)
+	}
+	switch {
+	case !verdict.Allowed:
+		return denied()
+	case verdict.Reason == mesh.AccessByProbe, len(inbound.Access.Limits) == 0, handedOff: // The peer has counted it.
 		return refusal{}
 	}
-	p.logVerdict(from, asked, verdict)
-	if verdict.Allowed {
+	exceeded, wait := p.rates.take(inbound.Access, from)
+	if exceeded == "" {
 		return refusal{}
 	}
-	return denied()
+	p.metrics.limited(asked.Port, from, exceeded)
+	p.log.Debug("a caller asks too often", "client", from.Identity, "address", from.Address.String(), "limit", exceeded)
+	return limited(wait)
 }
 
 func (p *Proxy) logVerdict(from mesh.Caller, asked mesh.Asked, verdict mesh.AccessVerdict) {

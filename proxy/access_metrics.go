@@ -19,6 +19,7 @@ const (
 	// authzTerminated are connections that were closed because they are no longer let in.
 	authzTerminated = "inbound_tcp_authz_terminate_total"
 	authzAudited    = "sluice_access_audited_total"
+	authzLimited    = "inbound_http_local_ratelimit_total"
 )
 
 func authzFamilies() []authzFamily {
@@ -29,6 +30,7 @@ func authzFamilies() []authzFamily {
 		{authzTCP + "_deny_total", "Connections carried as bytes that were refused."},
 		{authzTerminated, "Connections carried as bytes that were closed because a new policy does not let them in."},
 		{authzAudited, "Requests and connections that came in and that a policy in audit mode would refuse."},
+		{authzLimited, "Requests that were refused because their client asks too often."},
 	}
 }
 
@@ -36,6 +38,7 @@ func authzFamilies() []authzFamily {
 const (
 	authzGroup       = "sluice.dev"
 	authzKindPolicy  = "AccessPolicy"
+	authzKindLimit   = "RateLimit"
 	authzKindDefault = "default"
 )
 
@@ -49,7 +52,7 @@ type authzSeries struct {
 
 func (l authzLabels) text() string {
 	group := ""
-	if l.kind == authzKindPolicy {
+	if l.kind != authzKindDefault {
 		group = authzGroup
 	}
 	return labelText(
@@ -101,6 +104,17 @@ func (m *metrics) authzOf(family string, labels authzLabels) *atomic.Uint64 {
 	return bounded(m, m.authorizations, series, authzSeries{family, other}, func() *atomic.Uint64 { return &atomic.Uint64{} })
 }
 
+// limited counts a request of a client that asks too often.
+func (m *metrics) limited(port uint16, from mesh.Caller, limit string) {
+	m.authz(authzLimited, limitLabels(port, from, limit))
+}
+
+func limitLabels(port uint16, from mesh.Caller, limit string) authzLabels {
+	labels := authzLabelsOf(port, from, mesh.AccessVerdict{})
+	labels.kind, labels.name = authzKindLimit, limit
+	return labels
+}
+
 // expectAccess makes the series of the policies in force, with zeros: a rate needs a counter that was there
 // before the first refusal.
 func (m *metrics) expectAccess(inbound *mesh.Inbound) {
@@ -111,6 +125,9 @@ func (m *metrics) expectAccess(inbound *mesh.Inbound) {
 		pair := authzHTTP
 		if protocol == mesh.ProtocolTCP {
 			pair = authzTCP
+		}
+		for _, limit := range inbound.Access.Limits {
+			m.authzOf(authzLimited, limitLabels(port, mesh.Caller{}, limit.Name))
 		}
 		standard := authzLabelsOf(port, mesh.Caller{}, mesh.AccessVerdict{Reason: mesh.AccessByDefault})
 		m.authzOf(pair+"_deny_total", standard)

@@ -138,7 +138,10 @@ func (x *exchange) cutShort(framing http1.Framing) string {
 }
 
 // problem answers in the proxy's own name, with a code that does not change.
-func (x *exchange) problem(status int, code, text string) {
+func (x *exchange) problem(status int, code, text string) { x.problemLater(status, code, text, 0) }
+
+// problemLater says as well in how many seconds the client may ask again, unless it is 0.
+func (x *exchange) problemLater(status int, code, text string, seconds int64) {
 	x.closes = x.willClose()
 	x.record.answer(status, code)
 	w := x.client.writer
@@ -147,6 +150,9 @@ func (x *exchange) problem(status int, code, text string) {
 	w.Field("Content-Type", "text/plain; charset=utf-8")
 	w.Field("Content-Length", strconv.Itoa(len(text)+1))
 	w.Field("Sluice-Error", code)
+	if seconds > 0 {
+		w.Field("Retry-After", strconv.FormatInt(seconds, 10))
+	}
 	if x.closes {
 		w.Field("Connection", "close")
 	}

@@ -303,7 +303,7 @@ func (x *exchange) refuse(last *hop) {
 // turnAway answers a request that does not get in.
 func (x *exchange) turnAway() bool {
 	x.nowhere = true
-	x.problem(x.refusal.status, x.refusal.code, x.refusal.text)
+	x.problemLater(x.refusal.status, x.refusal.code, x.refusal.text, x.refusal.retryAfter)
 	return x.finish(true)
 }
 

@@ -9,6 +9,8 @@ const (
 	grpcDeadline = "4"
 	// grpcDenied is the status of a call that its caller may not make.
 	grpcDenied = "7"
+	// grpcExhausted is the status of a call whose caller makes too many.
+	grpcExhausted = "8"
 	// grpcUnavailable is the status of a call that may be made again.
 	grpcUnavailable = "14"
 )
@@ -20,6 +22,8 @@ func grpcStatusOf(code string) string {
 		return grpcUnimplemented
 	case errorDenied:
 		return grpcDenied
+	case errorRateLimited:
+		return grpcExhausted
 	case errorRequestTime, errorTryTime, errorIdleTime:
 		return grpcDeadline
 	}

@@ -290,7 +290,7 @@ func (p *Proxy) beginInbound(x *exchange) {
 		mirrored: len(x.request.Value(headerMirrored)) > 0,
 	}
 	x.caller = p.callerOf(info, &head)
-	if x.refusal = p.admit(info, inbound, x.caller, request); x.refusal.code != "" {
+	if x.refusal = p.admit(info, inbound, x.caller, request, p.isHandedOff(info, &head)); x.refusal.code != "" {
 		x.choose.begin(p, &x.inbound, info.labels, openCount{requests: 1}) // Ends what is left of the one before.
 		return
 	}

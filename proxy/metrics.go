@@ -35,16 +35,17 @@ const (
 
 // Errors of requests that got no answer, or not all of one.
 const (
-	errorConnect    = "connect"     // No endpoint could be connected to, or none of the drawn revision.
-	errorNoEndpoint = "no_endpoint" // The drawn revision had no endpoint.
-	errorReset      = "reset"       // The connection broke before an answer.
-	errorCanceled   = "canceled"    // The client left before an answer.
-	errorTruncated  = "truncated"   // The answer broke off.
-	errorMalformed  = "malformed"   // The answer was no proper HTTP.
-	errorHeadTime   = "head_timeout"
-	errorOverload   = "overload"   // Too many connections to where it went were being opened.
-	errorHTTP1Only  = "http1_only" // gRPC was sent to an endpoint that speaks only HTTP/1.1.
-	errorDenied     = "denied"     // No AccessPolicy lets the caller in.
+	errorConnect     = "connect"     // No endpoint could be connected to, or none of the drawn revision.
+	errorNoEndpoint  = "no_endpoint" // The drawn revision had no endpoint.
+	errorReset       = "reset"       // The connection broke before an answer.
+	errorCanceled    = "canceled"    // The client left before an answer.
+	errorTruncated   = "truncated"   // The answer broke off.
+	errorMalformed   = "malformed"   // The answer was no proper HTTP.
+	errorHeadTime    = "head_timeout"
+	errorOverload    = "overload"     // Too many connections to where it went were being opened.
+	errorHTTP1Only   = "http1_only"   // gRPC was sent to an endpoint that speaks only HTTP/1.1.
+	errorRateLimited = "rate_limited" // A RateLimit was exceeded.
+	errorDenied      = "denied"       // No AccessPolicy lets the caller in.
 
 	errorRequestTime = "request_timeout" // The request took longer than its TrafficPolicy allows.
 	errorTryTime     = "try_timeout"     // No head of an answer came within the time of a try.

@@ -129,6 +129,7 @@ type Proxy struct {
 	activity   *activity
 	conns      *connSet
 	admitted   *admittedSet
+	rates      *rates
 	clients    *clientSet
 	buffers    buffers
 	messages   http1.Buffers
@@ -153,6 +154,7 @@ func New(options Options) *Proxy {
 		conns:    newConnSet(options.Now),
 		clients:  newClientSet(),
 		admitted: newAdmittedSet(),
+		rates:    newRates(options.Now),
 	}
 	if options.AccessLog != (mesh.AccessLog{}) {
 		p.accessLog = accesslog.New(options.AccessLogTo, options.AccessLog)
@@ -165,6 +167,7 @@ func New(options Options) *Proxy {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)
 		p.judgeAnew(snapshot.Inbound.Access)
+		p.rates.apply(snapshot.Inbound.Access)
 		if p.saver != nil {
 			p.saver.note()
 		}

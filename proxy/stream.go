@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -294,7 +295,7 @@ func (x *stream) refuse(last *hop) {
 // turnAway answers a request that does not get in.
 func (x *stream) turnAway() {
 	x.count(func() {}, false)
-	x.problem(x.refusal.status, x.refusal.code, x.refusal.text)
+	x.problemLater(x.refusal.status, x.refusal.code, x.refusal.text, x.refusal.retryAfter)
 }
 
 // refuseGRPC answers a call of gRPC that has come to who cannot speak it, as often as it is made.
@@ -335,7 +336,11 @@ func (x *stream) count(how func(), carried bool) {
 
 // problem answers in the proxy's own name, with a code that does not change. gRPC has its status in
 // fields.
-func (x *stream) problem(status int, code, text string) {
+func (x *stream) problem(status int, code, text string) { x.problemLater(status, code, text, 0) }
+
+// problemLater says as well in how many seconds the client may ask again, unless it is 0. gRPC has no word
+// for that in an answer.
+func (x *stream) problemLater(status int, code, text string, seconds int64) {
 	x.leaveIfTold()
 	x.record.answer(status, code)
 	defer x.record.end()
@@ -348,10 +353,12 @@ func (x *stream) problem(status int, code, text string) {
 		x.down.Reset(h2.ErrCodeNo)
 		return
 	}
+	fields := []hpack.HeaderField{field("content-type", "text/plain; charset=utf-8"), field("sluice-error", code)}
+	if seconds > 0 {
+		fields = append(fields, field("retry-after", strconv.FormatInt(seconds, 10)))
+	}
 	headOnly := x.head.Method == http.MethodHead
-	x.down.SendHead(&http2.Head{Status: status, Fields: []hpack.HeaderField{
-		field("content-type", "text/plain; charset=utf-8"), field("sluice-error", code),
-	}}, headOnly)
+	x.down.SendHead(&http2.Head{Status: status, Fields: fields}, headOnly)
 	if !headOnly {
 		x.record.went(len(text) + 1)
 	}

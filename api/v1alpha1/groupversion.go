@@ -24,6 +24,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		&Notifier{}, &NotifierList{},
 		&TrafficPolicy{}, &TrafficPolicyList{},
 		&AccessPolicy{}, &AccessPolicyList{},
+		&RateLimit{}, &RateLimitList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil

@@ -31,6 +31,8 @@ const (
 type access struct {
 	// policies by "namespace/kind/name" of the workload, in order.
 	policies map[string][]mesh.AccessPolicy
+	// limits likewise.
+	limits map[string][]mesh.RateLimit
 	// namespaces that say it, and what holds in others.
 	namespaces map[string]mesh.AccessDefault
 	otherwise  mesh.AccessDefault
@@ -40,7 +42,7 @@ type access struct {
 
 func newAccess(trustDomain spiffeid.TrustDomain, inputs Inputs) access {
 	made := access{
-		policies: map[string][]mesh.AccessPolicy{}, namespaces: map[string]mesh.AccessDefault{},
+		policies: map[string][]mesh.AccessPolicy{}, limits: limitsOf(inputs.RateLimits), namespaces: map[string]mesh.AccessDefault{},
 		otherwise: cmp.Or(inputs.DefaultAccess, mesh.AccessAllow), probes: map[string][]mesh.Probe{},
 	}
 	for _, object := range inputs.AccessPolicies {
@@ -69,17 +71,17 @@ func toAccessDefault(written string) mesh.AccessDefault {
 	return mesh.AccessDeny
 }
 
-// of is who may call a pod; nil when everybody may and nothing is audited.
+// of is who may call a pod, and how often; nil when everybody may at will and nothing is audited.
 func (a *access) of(found *pod) *mesh.Access {
-	policies := a.policies[found.called]
+	policies, limits := a.policies[found.called], a.limits[found.called]
 	standard, written := a.namespaces[found.namespace]
 	if !written {
 		standard = a.otherwise
 	}
-	if len(policies) == 0 && standard == mesh.AccessAllow {
+	if len(policies) == 0 && len(limits) == 0 && standard == mesh.AccessAllow {
 		return nil
 	}
-	return &mesh.Access{Default: standard, Policies: policies, Probes: a.probes[found.key()]}
+	return &mesh.Access{Default: standard, Policies: policies, Limits: limits, Probes: a.probes[found.key()]}
 }
 
 func toAccessPolicy(trustDomain spiffeid.TrustDomain, object *v1alpha1.AccessPolicy) mesh.AccessPolicy {

@@ -32,8 +32,9 @@ type Inputs struct {
 	TrafficSplits  []*v1alpha1.TrafficSplit
 	// TrafficPolicies have the names of their Services.
 	TrafficPolicies []*v1alpha1.TrafficPolicy
-	// AccessPolicies name workloads; Namespaces say what holds without them, or else DefaultAccess.
+	// AccessPolicies and RateLimits name workloads; Namespaces say what holds without them, or else DefaultAccess.
 	AccessPolicies []*v1alpha1.AccessPolicy
+	RateLimits     []*v1alpha1.RateLimit
 	Namespaces     []*metav1.PartialObjectMetadata
 	DefaultAccess  mesh.AccessDefault
 }

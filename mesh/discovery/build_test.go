@@ -132,6 +132,8 @@ func (i *Inputs) add(t testing.TB, document []byte) {
 		i.TrafficPolicies = append(i.TrafficPolicies, read[v1alpha1.TrafficPolicy](t, document))
 	case "AccessPolicy":
 		i.AccessPolicies = append(i.AccessPolicies, read[v1alpha1.AccessPolicy](t, document))
+	case "RateLimit":
+		i.RateLimits = append(i.RateLimits, read[v1alpha1.RateLimit](t, document))
 	case "Namespace":
 		i.Namespaces = append(i.Namespaces, read[metav1.PartialObjectMetadata](t, document))
 	case "":

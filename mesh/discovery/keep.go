@@ -23,6 +23,7 @@ func CacheByObject() map[client.Object]cache.ByObject {
 		&v1alpha1.TrafficSplit{}:     {Transform: keepObject},
 		&v1alpha1.TrafficPolicy{}:    {Transform: keepObject},
 		&v1alpha1.AccessPolicy{}:     {Transform: keepObject},
+		&v1alpha1.RateLimit{}:        {Transform: keepObject},
 		namespaceMetadata():          {Transform: keepNamespace},
 	}
 }

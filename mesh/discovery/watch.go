@@ -31,7 +31,7 @@ const publishInterval = 50 * time.Millisecond
 // +kubebuilder:rbac:groups="",resources=services;pods;namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=apps,resources=replicasets,verbs=get;list;watch
-// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits;trafficpolicies;accesspolicies,verbs=get;list;watch
+// +kubebuilder:rbac:groups=sluice.dev,resources=trafficsplits;trafficpolicies;accesspolicies;ratelimits,verbs=get;list;watch
 
 // replicaSetMetadata is how ReplicaSets are watched: their owners are all that is read.
 func replicaSetMetadata() *metav1.PartialObjectMetadata {
@@ -59,6 +59,7 @@ type watcher struct {
 	trafficSplits  *collection[*v1alpha1.TrafficSplit]
 	policies       *collection[*v1alpha1.TrafficPolicy]
 	accessPolicies *collection[*v1alpha1.AccessPolicy]
+	rateLimits     *collection[*v1alpha1.RateLimit]
 	namespaces     *collection[*metav1.PartialObjectMetadata]
 }
 
@@ -71,6 +72,7 @@ func newWatcher(log logr.Logger) *watcher {
 	w.trafficSplits = newCollection(w.changed, sameTrafficSplit)
 	w.policies = newCollection[*v1alpha1.TrafficPolicy](w.changed, nil)
 	w.accessPolicies = newCollection[*v1alpha1.AccessPolicy](w.changed, nil)
+	w.rateLimits = newCollection[*v1alpha1.RateLimit](w.changed, nil)
 	w.namespaces = newCollection(w.changed, sameNamespace)
 	return w
 }
@@ -92,6 +94,7 @@ func (w *watcher) inputs() Inputs {
 
 		TrafficPolicies: w.policies.list(),
 		AccessPolicies:  w.accessPolicies.list(),
+		RateLimits:      w.rateLimits.list(),
 		Namespaces:      w.namespaces.list(),
 	}
 }
@@ -111,6 +114,7 @@ func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Input
 		{&v1alpha1.TrafficSplit{}, w.trafficSplits},
 		{&v1alpha1.TrafficPolicy{}, w.policies},
 		{&v1alpha1.AccessPolicy{}, w.accessPolicies},
+		{&v1alpha1.RateLimit{}, w.rateLimits},
 		{namespaceMetadata(), w.namespaces},
 	} {
 		informer, err := reads.GetInformer(ctx, one.object)
@@ -138,7 +142,7 @@ func (w *watcher) run(ctx context.Context, reads cache.Cache, publish func(Input
 
 func isPolicy(object client.Object) bool {
 	switch object.(type) {
-	case *v1alpha1.TrafficPolicy, *v1alpha1.AccessPolicy:
+	case *v1alpha1.TrafficPolicy, *v1alpha1.AccessPolicy, *v1alpha1.RateLimit:
 		return true
 	}
 	return false

@@ -4,6 +4,7 @@ package meshpb
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
 )
@@ -18,6 +19,9 @@ func fromAccess(access *mesh.Access) *Access {
 		Probes: convert(access.Probes, func(probe mesh.Probe) *Probe {
 			return &Probe{Port: uint32(probe.Port), Method: probe.Method, Path: probe.Path}
 		}),
+		Limits: convert(access.Limits, func(limit mesh.RateLimit) *RateLimit {
+			return &RateLimit{Name: limit.Name, IntervalNanoseconds: uint64(max(limit.Interval, 1)), Burst: limit.Burst}
+		}),
 	}
 }
 
@@ -31,6 +35,19 @@ func toAccess(message *Access) *mesh.Access {
 		Probes: convert(message.GetProbes(), func(probe *Probe) mesh.Probe {
 			return mesh.Probe{Port: toPort(probe.GetPort()), Method: probe.GetMethod(), Path: probe.GetPath()}
 		}),
+		Limits: convert(message.GetLimits(), toLimit),
+	}
+}
+
+// longestInterval is that of one request in an hour. With it no sum of times overflows.
+const longestInterval = time.Hour
+
+// toLimit keeps a limit that is out of its bounds as the next one within.
+func toLimit(message *RateLimit) mesh.RateLimit {
+	return mesh.RateLimit{
+		Name:     message.GetName(),
+		Interval: time.Duration(min(max(message.GetIntervalNanoseconds(), 1), uint64(longestInterval))),
+		Burst:    min(max(message.GetBurst(), 1), mesh.MostBurst),
 	}
 }
 

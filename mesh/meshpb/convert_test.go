@@ -3,8 +3,10 @@
 package meshpb
 
 import (
+	"math"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
@@ -97,6 +99,7 @@ func TestInboundRoundTrip(t *testing.T) {
 					{Name: "b", Mode: mesh.AccessAudit},
 				},
 				Probes: []mesh.Probe{{Port: 8080, Method: "GET", Path: "/healthz"}},
+				Limits: []mesh.RateLimit{{Name: "a", Interval: 10 * time.Millisecond, Burst: 100}},
 			},
 		},
 		"nobody":   {Access: &mesh.Access{Default: mesh.AccessDeny}},
@@ -134,6 +137,8 @@ func TestAccessOfANewerOrBrokenPeer(t *testing.T) {
 		}}},
 	})
 	require.Equal(t, mesh.AccessDeny, access.Default)
+	require.Equal(t, mesh.RateLimit{Interval: 1, Burst: 1}, toLimit(&RateLimit{}))
+	require.Equal(t, mesh.RateLimit{Interval: time.Hour, Burst: mesh.MostBurst}, toLimit(&RateLimit{IntervalNanoseconds: math.MaxUint64, Burst: math.MaxUint32}))
 	require.Equal(t, mesh.AccessEnforce, access.Policies[0].Mode)
 	rule := access.Policies[0].Rules[0]
 	require.Equal(t, []netip.Prefix{{}}, rule.Networks)

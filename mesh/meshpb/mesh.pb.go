@@ -2232,7 +2232,9 @@ type Access struct {
 	Default  AccessDefault          `protobuf:"varint,1,opt,name=default,proto3,enum=sluice.mesh.v1alpha1.AccessDefault" json:"default,omitempty"`
 	Policies []*AccessPolicy        `protobuf:"bytes,2,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Requests of kubelets, which are let in whoever sends them.
-	Probes        []*Probe `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`
+	Probes []*Probe `protobuf:"bytes,3,rep,name=probes,proto3" json:"probes,omitempty"`
+	// How often each of those who are let in may ask.
+	Limits        []*RateLimit `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2288,6 +2290,74 @@ func (x *Access) GetProbes() []*Probe {
 	return nil
 }
 
+func (x *Access) GetLimits() []*RateLimit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// RateLimit lets each client send one request per interval over time, and a burst at once.
+type RateLimit struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	IntervalNanoseconds uint64                 `protobuf:"varint,2,opt,name=interval_nanoseconds,json=intervalNanoseconds,proto3" json:"interval_nanoseconds,omitempty"`
+	Burst               uint32                 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RateLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RateLimit) GetIntervalNanoseconds() uint64 {
+	if x != nil {
+		return x.IntervalNanoseconds
+	}
+	return 0
+}
+
+func (x *RateLimit) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
 type AccessPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2299,7 +2369,7 @@ type AccessPolicy struct {
 
 func (x *AccessPolicy) Reset() {
 	*x = AccessPolicy{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2381,7 @@ func (x *AccessPolicy) String() string {
 func (*AccessPolicy) ProtoMessage() {}
 
 func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2394,7 @@ func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessPolicy.ProtoReflect.Descriptor instead.
 func (*AccessPolicy) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AccessPolicy) GetName() string {
@@ -2367,7 +2437,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2449,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2462,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AccessRule) GetIdentities() []string {
@@ -2442,7 +2512,7 @@ type AccessRoute struct {
 
 func (x *AccessRoute) Reset() {
 	*x = AccessRoute{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2454,7 +2524,7 @@ func (x *AccessRoute) String() string {
 func (*AccessRoute) ProtoMessage() {}
 
 func (x *AccessRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2467,7 +2537,7 @@ func (x *AccessRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRoute.ProtoReflect.Descriptor instead.
 func (*AccessRoute) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AccessRoute) GetMethods() []string {
@@ -2495,7 +2565,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2577,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2590,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Probe) GetPort() uint32 {
@@ -2556,7 +2626,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2638,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2651,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -2753,11 +2823,16 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x06access\x18\x06 \x01(\v2\x1c.sluice.mesh.v1alpha1.AccessR\x06access\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xbc\x01\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xf5\x01\n" +
 	"\x06Access\x12=\n" +
 	"\adefault\x18\x01 \x01(\x0e2#.sluice.mesh.v1alpha1.AccessDefaultR\adefault\x12>\n" +
 	"\bpolicies\x18\x02 \x03(\v2\".sluice.mesh.v1alpha1.AccessPolicyR\bpolicies\x123\n" +
-	"\x06probes\x18\x03 \x03(\v2\x1b.sluice.mesh.v1alpha1.ProbeR\x06probes\"\x90\x01\n" +
+	"\x06probes\x18\x03 \x03(\v2\x1b.sluice.mesh.v1alpha1.ProbeR\x06probes\x127\n" +
+	"\x06limits\x18\x04 \x03(\v2\x1f.sluice.mesh.v1alpha1.RateLimitR\x06limits\"h\n" +
+	"\tRateLimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
+	"\x14interval_nanoseconds\x18\x02 \x01(\x04R\x13intervalNanoseconds\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\"\x90\x01\n" +
 	"\fAccessPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x04mode\x18\x02 \x01(\x0e2 .sluice.mesh.v1alpha1.AccessModeR\x04mode\x126\n" +
@@ -2822,7 +2897,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -2856,12 +2931,13 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*RevisionWeight)(nil),  // 29: sluice.mesh.v1alpha1.RevisionWeight
 	(*Inbound)(nil),         // 30: sluice.mesh.v1alpha1.Inbound
 	(*Access)(nil),          // 31: sluice.mesh.v1alpha1.Access
-	(*AccessPolicy)(nil),    // 32: sluice.mesh.v1alpha1.AccessPolicy
-	(*AccessRule)(nil),      // 33: sluice.mesh.v1alpha1.AccessRule
-	(*AccessRoute)(nil),     // 34: sluice.mesh.v1alpha1.AccessRoute
-	(*Probe)(nil),           // 35: sluice.mesh.v1alpha1.Probe
-	(*KeptIdentity)(nil),    // 36: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 37: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*RateLimit)(nil),       // 32: sluice.mesh.v1alpha1.RateLimit
+	(*AccessPolicy)(nil),    // 33: sluice.mesh.v1alpha1.AccessPolicy
+	(*AccessRule)(nil),      // 34: sluice.mesh.v1alpha1.AccessRule
+	(*AccessRoute)(nil),     // 35: sluice.mesh.v1alpha1.AccessRoute
+	(*Probe)(nil),           // 36: sluice.mesh.v1alpha1.Probe
+	(*KeptIdentity)(nil),    // 37: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 38: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	8,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
@@ -2894,28 +2970,29 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	1,  // 27: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
 	24, // 28: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
 	23, // 29: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	37, // 30: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	38, // 30: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 	31, // 31: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
 	2,  // 32: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
-	32, // 33: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
-	35, // 34: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
-	3,  // 35: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	33, // 36: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
-	34, // 37: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	26, // 38: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	5,  // 39: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 40: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	4,  // 41: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	10, // 42: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	6,  // 43: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	5,  // 44: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	19, // 45: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	7,  // 46: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	44, // [44:47] is the sub-list for method output_type
-	41, // [41:44] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	33, // 33: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
+	36, // 34: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	32, // 35: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
+	3,  // 36: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	34, // 37: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	35, // 38: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	26, // 39: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	5,  // 40: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 41: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	4,  // 42: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	10, // 43: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	6,  // 44: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	5,  // 45: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	19, // 46: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	7,  // 47: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	45, // [45:48] is the sub-list for method output_type
+	42, // [42:45] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -2936,7 +3013,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   34,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

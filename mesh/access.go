@@ -274,7 +274,7 @@ func (a *Access) Equal(other *Access) bool {
 		return a == other
 	}
 	return a.Default == other.Default && slices.Equal(a.Probes, other.Probes) &&
-		slices.Equal(a.Limits, other.Limits) &&
+		slices.EqualFunc(a.Limits, other.Limits, func(a, b RateLimit) bool { return a.Equal(&b) }) &&
 		slices.EqualFunc(a.Policies, other.Policies, equalPolicies)
 }
 
@@ -285,7 +285,9 @@ func equalPolicies(a, b AccessPolicy) bool {
 func equalRules(a, b AccessRule) bool {
 	return slices.Equal(a.Identities, b.Identities) && slices.Equal(a.Namespaces, b.Namespaces) &&
 		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Ports, b.Ports) &&
-		slices.EqualFunc(a.Routes, b.Routes, func(a, b AccessRoute) bool {
-			return slices.Equal(a.Methods, b.Methods) && equalValues(a.Path, b.Path)
-		})
+		slices.EqualFunc(a.Routes, b.Routes, equalRoutes)
+}
+
+func equalRoutes(a, b AccessRoute) bool {
+	return slices.Equal(a.Methods, b.Methods) && equalValues(a.Path, b.Path)
 }

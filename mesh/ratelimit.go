@@ -2,11 +2,20 @@
 
 package mesh
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // RateLimit is how often each client may ask one pod: one request per Interval over time, and Burst at once.
 type RateLimit struct {
-	Name string `json:"name"`
+	Name string     `json:"name"`
+	Mode AccessMode `json:"mode"`
+	// Ports of the pod that are meant; all when there are none.
+	Ports []uint16 `json:"ports,omitempty"`
+	// Routes of requests that are meant; all, and all other connections, when there are none.
+	Routes []AccessRoute `json:"routes,omitempty"`
 	// Interval is in nanoseconds, at least one.
 	Interval time.Duration `json:"interval"`
 	// Burst is at least one.
@@ -37,3 +46,74 @@ func (l *RateLimit) Take(kept Rated, now time.Duration) (_ Rated, wait time.Dura
 
 // Rested says that a client is as one that has asked nothing yet.
 func (r Rated) Rested(now time.Duration) bool { return r <= Rated(now) }
+
+// Means says whether what a client asks for counts.
+func (l *RateLimit) Means(asked Asked) bool {
+	if len(l.Ports) > 0 && !slices.Contains(l.Ports, asked.Port) {
+		return false
+	}
+	if len(l.Routes) == 0 {
+		return true
+	}
+	if asked.Method == "" {
+		return false // No HTTP.
+	}
+	for i := range l.Routes {
+		route := &l.Routes[i]
+		if (len(route.Methods) == 0 || slices.Contains(route.Methods, asked.Method)) && route.Path.mayHoldPath(asked.Path) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHoldPath says whether a server could read a path as one that is meant. An AccessRule lets in what is
+// certain; here who writes a path in another way must not get around a limit.
+func (m *ValueMatch) mayHoldPath(path string) bool {
+	if m.Kind == "" {
+		return true
+	}
+	if m.Kind != MatchExact && m.Kind != MatchPrefix {
+		return false // Of a newer version.
+	}
+	if !IsPlainPath(path) || strings.Contains(path, "//") || strings.IndexByte(path, ';') >= 0 {
+		return true
+	}
+	if m.Kind == MatchExact {
+		rest, found := cutUnescaped(path, m.Value)
+		return found && rest == ""
+	}
+	below, found := cutUnescaped(path, strings.TrimSuffix(m.Value, "/"))
+	return found && (below == "" || below[0] == '/')
+}
+
+// cutUnescaped is strings.CutPrefix for texts that escape different bytes.
+func cutUnescaped(path, prefix string) (rest string, found bool) {
+	for prefix != "" {
+		if path == "" {
+			return "", false
+		}
+		var one, other byte
+		one, path = cutByte(path)
+		if other, prefix = cutByte(prefix); one != other {
+			return "", false
+		}
+	}
+	return path, true
+}
+
+// cutByte cuts the first byte off, or the escape of one.
+func cutByte(text string) (first byte, rest string) {
+	if text[0] == '%' {
+		if high, low := unhex(text, 1), unhex(text, 2); high >= 0 && low >= 0 {
+			return byte(high<<4 | low), text[3:]
+		}
+	}
+	return text[0], text[1:]
+}
+
+// Equal compares two whole.
+func (l *RateLimit) Equal(other *RateLimit) bool {
+	return l.Name == other.Name && l.Mode == other.Mode && l.Interval == other.Interval && l.Burst == other.Burst &&
+		slices.Equal(l.Ports, other.Ports) && slices.EqualFunc(l.Routes, other.Routes, equalRoutes)
+}

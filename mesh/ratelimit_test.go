@@ -78,3 +78,41 @@ func TestRateLimitCountsBursts(t *testing.T) {
 	_, _, ok = limit.Take(kept, 100*time.Millisecond)
 	require.True(t, ok)
 }
+
+func TestWhatRateLimitsMean(t *testing.T) {
+	exact := mesh.AccessRoute{Path: mesh.NewValueMatch("", mesh.MatchExact, "/login")}
+	below := mesh.AccessRoute{Methods: []string{"POST"}, Path: mesh.NewValueMatch("", mesh.MatchPrefix, "/orders/")}
+	spaced := mesh.AccessRoute{Path: mesh.NewValueMatch("", mesh.MatchPrefix, "/a%20b")}
+	for name, test := range map[string]struct {
+		limit mesh.RateLimit
+		asked mesh.Asked
+		want  bool
+	}{
+		"anything":                  {mesh.RateLimit{}, mesh.Asked{Port: 1, Method: "GET", Path: "/"}, true},
+		"a connection":              {mesh.RateLimit{}, mesh.Asked{Port: 1}, true},
+		"a connection of a port":    {mesh.RateLimit{Ports: []uint16{2, 1}}, mesh.Asked{Port: 1}, true},
+		"another port":              {mesh.RateLimit{Ports: []uint16{2}}, mesh.Asked{Port: 1, Method: "GET", Path: "/"}, false},
+		"a connection, not a route": {mesh.RateLimit{Routes: []mesh.AccessRoute{{Methods: []string{"GET"}}}}, mesh.Asked{Port: 1}, false},
+		"a method":                  {mesh.RateLimit{Routes: []mesh.AccessRoute{{Methods: []string{"GET"}}}}, mesh.Asked{Method: "GET", Path: "*"}, true},
+		"another method":            {mesh.RateLimit{Routes: []mesh.AccessRoute{{Methods: []string{"GET"}}}}, mesh.Asked{Method: "PUT", Path: "/"}, false},
+		"any route":                 {mesh.RateLimit{Routes: []mesh.AccessRoute{exact, below}}, mesh.Asked{Method: "POST", Path: "/orders/1"}, true},
+		"no route":                  {mesh.RateLimit{Routes: []mesh.AccessRoute{exact, below}}, mesh.Asked{Method: "GET", Path: "/orders/1"}, false},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, test.limit.Means(test.asked)) })
+	}
+	for path, want := range map[string][3]bool{ // exact, below, spaced
+		"/login": {true}, "/login/": {}, "/logins": {}, "/Login": {}, "/": {}, "": {true, true, true}, "/l": {},
+		"/orders": {false, true}, "/orders/": {false, true}, "/orders/1": {false, true}, "/orders1": {},
+		"/a b": {false, false, true}, "/a%20b/c": {false, false, true}, "/a%20": {},
+		// Other ways to write the same.
+		"/%6cogin": {true}, "/%6Cogin": {true}, "/%6fgin": {}, "/%6frders/1": {false, true},
+		// What could be anything.
+		"//login": {true, true, true}, "/a/../login": {true, true, true}, "/a%2flogin": {true, true, true},
+		"/login;x": {true, true, true}, "/login%": {true, true, true}, "/./login": {true, true, true}, "*": {true, true, true},
+	} {
+		for i, route := range []mesh.AccessRoute{exact, below, spaced} {
+			limit := mesh.RateLimit{Routes: []mesh.AccessRoute{route}}
+			require.Equal(t, want[i], limit.Means(mesh.Asked{Method: "POST", Path: path}), "%s: %v", path, route)
+		}
+	}
+}

@@ -19,6 +19,23 @@ type refusal struct {
 	retryAfter int64
 }
 
+// isRefusal says that a code is that of a request that did not get in.
+func isRefusal(code string) bool { return code == errorDenied || code == errorRateLimited }
+
+// refusalOf is the code with which the proxy of an endpoint has kept a request from its application; empty
+// where it has not. No application can say so: its proxy takes the field out of its answers.
+func refusalOf(to *hop, code string) string {
+	switch {
+	case to.identity == "":
+		return ""
+	case code == errorDenied:
+		return errorDenied
+	case code == errorRateLimited:
+		return errorRateLimited
+	}
+	return ""
+}
+
 func denied() refusal {
 	return refusal{status: http.StatusForbidden, code: errorDenied, text: "the caller may not call this"}
 }
@@ -30,6 +47,12 @@ const unknownAddress = "unknown"
 // proxy that speaks in requests is believed: what another carries as bytes is its application's word.
 func (p *Proxy) isHandedOff(info *connInfo, head *marks) bool {
 	return info.inRequests && info.client == p.options.ID.String() && len(head.handoff) > 0
+}
+
+// isCounted says that a request is none of its caller's that a RateLimit has not met yet: the peer that has
+// passed it on has counted it, or it is a copy, which nobody has asked for.
+func (p *Proxy) isCounted(info *connInfo, head *marks) bool {
+	return p.isHandedOff(info, head) || info.inRequests && info.client != "" && head.mirrored
 }
 
 // callerOf is who has sent a request. The peer that has passed one on has judged its caller; it is judged
@@ -60,29 +83,26 @@ func addressOf(conn net.Conn) netip.Addr {
 }
 
 // admit says whether a request may come in.
-func (p *Proxy) admit(info *connInfo, inbound *mesh.Inbound, from mesh.Caller, request requestView, handedOff bool) refusal {
+func (p *Proxy) admit(info *connInfo, inbound *mesh.Inbound, from mesh.Caller, request requestView, head *marks) refusal {
 	if inbound.Access == nil || info.destination.Port() == mesh.PortAdmin {
 		return refusal{}
 	}
 	asked := mesh.Asked{Port: info.destination.Port(), Method: request.method, Path: request.path}
 	verdict := inbound.Access.Judge(from, asked)
-	p.metrics.access(authzHTTP, asked.Port, from, verdict)
+	p.metrics.access(authzHTTP, info.labels.targetPort, from, verdict)
 	if !verdict.Allowed || verdict.Audited != "" {
 		p.logVerdict(from, asked, verdict)
 	}
 	switch {
 	case !verdict.Allowed:
 		return denied()
-	case verdict.Reason == mesh.AccessByProbe, len(inbound.Access.Limits) == 0, handedOff: // The peer has counted it.
+	case verdict.Reason == mesh.AccessByProbe, p.isCounted(info, head):
 		return refusal{}
 	}
-	exceeded, wait := p.rates.take(inbound.Access, from)
-	if exceeded == "" {
-		return refusal{}
+	if wait, ok := p.isWithin(inbound.Access, from, asked, info.labels.targetPort); !ok {
+		return limited(wait)
 	}
-	p.metrics.limited(asked.Port, from, exceeded)
-	p.log.Debug("a caller asks too often", "client", from.Identity, "address", from.Address.String(), "limit", exceeded)
-	return limited(wait)
+	return refusal{}
 }
 
 func (p *Proxy) logVerdict(from mesh.Caller, asked mesh.Asked, verdict mesh.AccessVerdict) {
@@ -109,15 +129,19 @@ func (p *Proxy) admitConn(conn *servedConn) (leave func(), ok bool) {
 		return leave, true
 	}
 	verdict := access.Judge(held.from, held.asked)
-	p.metrics.access(authzTCP, held.asked.Port, held.from, verdict)
+	p.metrics.access(authzTCP, conn.info.labels.targetPort, held.from, verdict)
 	if !verdict.Allowed || verdict.Audited != "" {
 		p.logVerdict(held.from, held.asked, verdict)
 	}
-	if !verdict.Allowed {
+	ok = verdict.Allowed
+	if ok {
+		_, ok = p.isWithin(access, held.from, held.asked, conn.info.labels.targetPort)
+	}
+	if !ok {
 		leave()
 		reset(conn)
 	}
-	return leave, verdict.Allowed
+	return leave, ok
 }
 
 // admitted is a connection that was let in.
@@ -160,7 +184,7 @@ func (p *Proxy) judgeAnew(access *mesh.Access) {
 			continue
 		}
 		delete(p.admitted.conns, held)
-		p.metrics.authz(authzTerminated, authzLabelsOf(held.asked.Port, held.from, verdict))
+		p.metrics.authz(authzTerminated, authzLabelsOf(held.conn.info.labels.targetPort, held.from, verdict))
 		p.logVerdict(held.from, held.asked, verdict)
 		reset(held.conn)
 	}

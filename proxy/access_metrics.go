@@ -14,23 +14,30 @@ type authzFamily struct{ name, help string }
 
 // The pairs of what is counted for requests and for connections.
 const (
-	authzHTTP = "inbound_http_authz"
-	authzTCP  = "inbound_tcp_authz"
+	authzHTTP  = "inbound_http_authz"
+	authzTCP   = "inbound_tcp_authz"
+	allowTotal = "_allow_total"
+	denyTotal  = "_deny_total"
 	// authzTerminated are connections that were closed because they are no longer let in.
 	authzTerminated = "inbound_tcp_authz_terminate_total"
 	authzAudited    = "sluice_access_audited_total"
-	authzLimited    = "inbound_http_local_ratelimit_total"
+	// What a RateLimit has refused, and what one in audit mode would have.
+	limitHTTP    = "inbound_http_local_ratelimit_total"
+	limitTCP     = "inbound_tcp_local_ratelimit_total"
+	limitAudited = "sluice_ratelimit_audited_total"
 )
 
 func authzFamilies() []authzFamily {
 	return []authzFamily{
-		{authzHTTP + "_allow_total", "Requests that were let in."},
-		{authzHTTP + "_deny_total", "Requests that were refused."},
-		{authzTCP + "_allow_total", "Connections carried as bytes that were let in."},
-		{authzTCP + "_deny_total", "Connections carried as bytes that were refused."},
+		{authzHTTP + allowTotal, "Requests that were let in."},
+		{authzHTTP + denyTotal, "Requests that were refused."},
+		{authzTCP + allowTotal, "Connections carried as bytes that were let in."},
+		{authzTCP + denyTotal, "Connections carried as bytes that were refused."},
 		{authzTerminated, "Connections carried as bytes that were closed because a new policy does not let them in."},
 		{authzAudited, "Requests and connections that came in and that a policy in audit mode would refuse."},
-		{authzLimited, "Requests that were refused because their client asks too often."},
+		{limitHTTP, "Requests that were refused because their client asks too often."},
+		{limitTCP, "Connections carried as bytes that were refused because their client makes too many."},
+		{limitAudited, "Requests and connections that came in and that a RateLimit in audit mode would refuse."},
 	}
 }
 
@@ -61,9 +68,9 @@ func (l authzLabels) text() string {
 	)
 }
 
-func authzLabelsOf(port uint16, from mesh.Caller, verdict mesh.AccessVerdict) authzLabels {
+func authzLabelsOf(port string, from mesh.Caller, verdict mesh.AccessVerdict) authzLabels {
 	labels := authzLabels{
-		targetPort: strconv.Itoa(int(port)), tls: tlsNone, client: from.Identity,
+		targetPort: port, tls: tlsNone, client: from.Identity,
 		kind: authzKindDefault, name: verdict.Reason,
 	}
 	if from.Identity != "" {
@@ -75,14 +82,29 @@ func authzLabelsOf(port uint16, from mesh.Caller, verdict mesh.AccessVerdict) au
 	return labels
 }
 
+// allowOf and denyOf are the two of a pair. Each request asks: the text is made beforehand.
+func allowOf(pair string) string {
+	if pair == authzTCP {
+		return authzTCP + allowTotal
+	}
+	return authzHTTP + allowTotal
+}
+
+func denyOf(pair string) string {
+	if pair == authzTCP {
+		return authzTCP + denyTotal
+	}
+	return authzHTTP + denyTotal
+}
+
 // access counts a verdict.
-func (m *metrics) access(pair string, port uint16, from mesh.Caller, verdict mesh.AccessVerdict) {
+func (m *metrics) access(pair, port string, from mesh.Caller, verdict mesh.AccessVerdict) {
 	labels := authzLabelsOf(port, from, verdict)
 	if !verdict.Allowed {
-		m.authz(pair+"_deny_total", labels)
+		m.authz(denyOf(pair), labels)
 		return
 	}
-	m.authz(pair+"_allow_total", labels)
+	m.authz(allowOf(pair), labels)
 	if verdict.Audited != "" {
 		labels.kind, labels.name = authzKindPolicy, verdict.Audited
 		m.authz(authzAudited, labels)
@@ -104,12 +126,19 @@ func (m *metrics) authzOf(family string, labels authzLabels) *atomic.Uint64 {
 	return bounded(m, m.authorizations, series, authzSeries{family, other}, func() *atomic.Uint64 { return &atomic.Uint64{} })
 }
 
-// limited counts a request of a client that asks too often.
-func (m *metrics) limited(port uint16, from mesh.Caller, limit string) {
-	m.authz(authzLimited, limitLabels(port, from, limit))
+// limited counts what exceeds a limit.
+func (m *metrics) limited(port string, from mesh.Caller, asked mesh.Asked, verdict rateVerdict) {
+	switch {
+	case verdict.exceeded == "":
+		m.authz(limitAudited, limitLabels(port, from, verdict.audited))
+	case asked.Method == "":
+		m.authz(limitTCP, limitLabels(port, from, verdict.exceeded))
+	default:
+		m.authz(limitHTTP, limitLabels(port, from, verdict.exceeded))
+	}
 }
 
-func limitLabels(port uint16, from mesh.Caller, limit string) authzLabels {
+func limitLabels(port string, from mesh.Caller, limit string) authzLabels {
 	labels := authzLabelsOf(port, from, mesh.AccessVerdict{})
 	labels.kind, labels.name = authzKindLimit, limit
 	return labels
@@ -121,25 +150,36 @@ func (m *metrics) expectAccess(inbound *mesh.Inbound) {
 	if inbound.Access == nil {
 		return
 	}
-	for port, protocol := range inbound.Protocols {
-		pair := authzHTTP
+	for number, protocol := range inbound.Protocols {
+		port, pair := strconv.Itoa(int(number)), authzHTTP
 		if protocol == mesh.ProtocolTCP {
 			pair = authzTCP
 		}
-		for _, limit := range inbound.Access.Limits {
-			m.authzOf(authzLimited, limitLabels(port, mesh.Caller{}, limit.Name))
-		}
+		m.expectLimits(inbound.Access.Limits, port, protocol)
 		standard := authzLabelsOf(port, mesh.Caller{}, mesh.AccessVerdict{Reason: mesh.AccessByDefault})
-		m.authzOf(pair+"_deny_total", standard)
+		m.authzOf(denyOf(pair), standard)
 		for _, policy := range inbound.Access.Policies {
 			labels := authzLabelsOf(port, mesh.Caller{}, mesh.AccessVerdict{Policy: policy.Name})
 			if policy.Mode == mesh.AccessAudit {
 				m.authzOf(authzAudited, labels)
 				continue
 			}
-			m.authzOf(pair+"_allow_total", labels)
-			m.authzOf(pair+"_deny_total", labels)
+			m.authzOf(allowOf(pair), labels)
+			m.authzOf(denyOf(pair), labels)
 		}
+	}
+}
+
+func (m *metrics) expectLimits(limits []mesh.RateLimit, port string, protocol mesh.Protocol) {
+	for i := range limits {
+		family := limitHTTP
+		switch {
+		case limits[i].Mode == mesh.AccessAudit:
+			family = limitAudited
+		case protocol == mesh.ProtocolTCP:
+			family = limitTCP
+		}
+		m.authzOf(family, limitLabels(port, mesh.Caller{}, limits[i].Name))
 	}
 }
 

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -46,8 +47,11 @@ func (x *exchange) passInterim(l *link) error {
 func (x *exchange) answer(to *hop, l *link) bool {
 	defer to.release()
 	now, status := time.Now(), l.response.Status()
-	latency := now.Sub(x.received)
-	to.answered(now, status >= http.StatusInternalServerError)
+	latency, refused := now.Sub(x.received), ""
+	if status == http.StatusTooManyRequests || status == http.StatusForbidden {
+		refused = refusalOf(to, string(l.response.Value(headerError)))
+	}
+	to.answered(now, status >= http.StatusInternalServerError || refused != "")
 	countLeft(x.proxy.metrics, &x.choose, to)
 	x.proxy.metrics.request(to.labels)
 	x.record.hop(to, status, latency)
@@ -60,7 +64,7 @@ func (x *exchange) answer(to *hop, l *link) bool {
 	x.record.failed(failure)
 	to.ended(now, failure != "" || status >= http.StatusInternalServerError)
 	// Whoever has the whole answer finds it counted.
-	x.proxy.metrics.response(to.labels, status, latency, failure)
+	x.proxy.metrics.response(to.labels, status, latency, cmp.Or(failure, refused))
 	return x.finish(x.client.writer.Flush() == nil && complete)
 }
 

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"time"
@@ -31,6 +32,8 @@ type attempt struct {
 	status     int
 	latency    time.Duration
 	grpcStatus string
+	// refused is why the endpoint's proxy did not let the request in.
+	refused string
 }
 
 // current says whether the client is still joined with this attempt.
@@ -109,7 +112,8 @@ func (a *attempt) answer(h *http2.Head) bool {
 	x.noteHead(h)
 	now := time.Now()
 	a.answered, a.status, a.latency = true, h.Status, now.Sub(x.received)
-	a.to.answered(now, h.Status >= http.StatusInternalServerError) // Nobody has released it yet.
+	a.refused = refusalOf(a.to, h.Value(headerError))
+	a.to.answered(now, h.Status >= http.StatusInternalServerError || a.refused != "") // Nobody has released it yet.
 	x.kept, x.gone = nil, true
 	x.mutex.Unlock()
 	a.load.trust()
@@ -175,7 +179,7 @@ func (a *attempt) Sent(n int) {
 func (a *attempt) finish(failure string, quietly bool) {
 	x := a.stream
 	x.mutex.Lock()
-	answered, latency := a.answered, a.latency
+	answered, latency, refused := a.answered, a.latency, a.refused
 	came := responseLabels{status: a.status, failure: failure, grpcStatus: a.grpcStatus}
 	x.mutex.Unlock()
 	x.count(func() {
@@ -186,6 +190,7 @@ func (a *attempt) finish(failure string, quietly bool) {
 			if failure == errorCanceled {
 				came.failure = "" // The client has seen enough.
 			}
+			came.failure = cmp.Or(came.failure, refused)
 			a.to.ended(now, came.failed())
 			x.proxy.metrics.responseOf(a.to.labels, came, latency)
 		case failure == errorCanceled:

@@ -30,6 +30,8 @@ const (
 	// headerHandoff marks a request that a proxy has passed to a peer of its own workload. It is
 	// not passed on again.
 	headerHandoff = "sluice-handoff"
+	// headerError names what a proxy answers in its own name.
+	headerError = "sluice-error"
 )
 
 // serveInbound carries a connection that comes to the pod.
@@ -290,7 +292,7 @@ func (p *Proxy) beginInbound(x *exchange) {
 		mirrored: len(x.request.Value(headerMirrored)) > 0,
 	}
 	x.caller = p.callerOf(info, &head)
-	if x.refusal = p.admit(info, inbound, x.caller, request, p.isHandedOff(info, &head)); x.refusal.code != "" {
+	if x.refusal = p.admit(info, inbound, x.caller, request, &head); x.refusal.code != "" {
 		x.choose.begin(p, &x.inbound, info.labels, openCount{requests: 1}) // Ends what is left of the one before.
 		return
 	}

@@ -139,7 +139,7 @@ type responseLabels struct {
 
 // failed says whether an answer is a failure of who gave it.
 func (l responseLabels) failed() bool {
-	return l.status >= 500 || l.failure != "" || failedGRPC(l.grpcStatus)
+	return l.status >= 500 || l.failure != "" && !isRefusal(l.failure) || failedGRPC(l.grpcStatus)
 }
 
 // tcpSeries are the counters of connections of one label set. Its methods do nothing on nil.

@@ -4,24 +4,16 @@ package proxy
 
 import (
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
-const (
-	// ratedMost bounds the clients that are told apart for one limit. What is beyond shares one allowance.
-	ratedMost = 10_000
-	// restedEvery is the least time between two looks for clients that need not be remembered.
-	restedEvery = time.Second
-)
-
-// ratedClient is whom a limit counts for: an identity, or an address outside the mesh.
+// ratedClient is whom a limit counts for: an identity, or a network outside the mesh.
 type ratedClient struct {
 	identity string
-	address  netip.Addr
+	network  [16]byte
 }
 
 // ratedAs tells clients apart. Who has an address of IPv6 mostly has all of its network.
@@ -30,102 +22,111 @@ func ratedAs(from mesh.Caller) ratedClient {
 		return ratedClient{identity: from.Identity}
 	}
 	if from.Address.Is6() {
-		network, err := from.Address.Prefix(64)
-		if err == nil {
-			return ratedClient{address: network.Addr()}
+		if network, err := from.Address.Prefix(64); err == nil {
+			return ratedClient{network: network.Addr().As16()}
 		}
 	}
-	return ratedClient{address: from.Address}
+	return ratedClient{network: from.Address.As16()}
 }
 
-// rated are the clients of one limit.
+// rated are the clients of one limit. Members have an identity of the mesh, which nobody makes for itself;
+// addresses cost little, so that however many come they take nothing from members.
 type rated struct {
-	limit   mesh.RateLimit
-	mutex   sync.Mutex
-	clients map[ratedClient]mesh.Rated
-	// others share one allowance.
-	others mesh.Rated
-	// looked is when rested clients were last looked for.
-	looked time.Duration
+	limit              mesh.RateLimit
+	members, strangers ratedTable
+	// next is what becomes of the client at hand when its request counts; means that it does for this limit.
+	next  ratedNext
+	means bool
 }
 
-// take counts a request, or says how long its client has to wait.
-func (r *rated) take(from ratedClient, now time.Duration) (wait time.Duration, ok bool) {
-	r.mutex.Lock()
-	defer r.mutex.Unlock()
-	kept, known := r.clients[from]
-	if !known && len(r.clients) >= ratedMost {
-		r.forgetRested(now)
-		if len(r.clients) >= ratedMost {
-			r.others, wait, ok = r.limit.Take(r.others, now)
-			return wait, ok
-		}
+func newRated(limit mesh.RateLimit) *rated {
+	return &rated{limit: limit, members: newRatedTable(), strangers: newRatedTable()}
+}
+
+// look works out what becomes of a client that asks.
+func (r *rated) look(from ratedClient, now time.Duration) (wait time.Duration, ok bool) {
+	r.next.table = &r.strangers
+	if from.identity != "" {
+		r.next.table = &r.members
 	}
-	next, wait, ok := r.limit.Take(kept, now)
-	r.clients[from] = next
+	var kept mesh.Rated
+	kept, r.next.shared = r.next.table.find(from, now)
+	r.next.value, wait, ok = r.limit.Take(kept, now)
 	return wait, ok
-}
-
-// forgetRested forgets clients that are as if they had never asked.
-func (r *rated) forgetRested(now time.Duration) {
-	if r.looked > 0 && now-r.looked < restedEvery {
-		return
-	}
-	r.looked = now
-	for from, kept := range r.clients {
-		if kept.Rested(now) {
-			delete(r.clients, from)
-		}
-	}
 }
 
 // rates keeps what clients have asked of each limit in force.
 type rates struct {
 	now   func() time.Time
 	began time.Time
-	mutex sync.RWMutex
-	// limits by name.
-	limits map[string]*rated
+	mutex sync.Mutex
+	// limits in the order of the configuration.
+	limits []*rated
 }
 
-func newRates(now func() time.Time) *rates {
-	return &rates{now: now, began: now(), limits: map[string]*rated{}}
-}
+func newRates(now func() time.Time) *rates { return &rates{now: now, began: now()} }
 
 // apply puts limits in force. One that is as before goes on counting where it was.
 func (r *rates) apply(access *mesh.Access) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	before := r.limits
-	r.limits = map[string]*rated{}
+	before := map[string]*rated{}
+	for _, of := range r.limits {
+		before[of.limit.Name] = of
+	}
+	r.limits = nil
 	if access == nil {
 		return
 	}
 	for _, limit := range access.Limits {
-		if same := before[limit.Name]; same != nil && same.limit == limit {
-			r.limits[limit.Name] = same
-			continue
+		of := before[limit.Name]
+		if of == nil || !of.limit.Equal(&limit) {
+			of = newRated(limit)
 		}
-		r.limits[limit.Name] = &rated{limit: limit, clients: map[ratedClient]mesh.Rated{}}
+		r.limits = append(r.limits, of)
 	}
 }
 
-// take counts a request for all limits, or names the first that it exceeds.
-func (r *rates) take(access *mesh.Access, from mesh.Caller) (exceeded string, wait time.Duration) {
-	now := r.now().Sub(r.began)
+// rateVerdict is what became of a request.
+type rateVerdict struct {
+	// exceeded is the limit for which its client has to wait longest; empty when it is let in.
+	exceeded string
+	wait     time.Duration
+	// audited is the first limit in audit mode that it exceeds.
+	audited string
+}
+
+// take counts a request for all limits that mean it, or for none when it exceeds one.
+func (r *rates) take(from mesh.Caller, asked mesh.Asked) (verdict rateVerdict) {
 	client := ratedAs(from)
-	r.mutex.RLock()
-	defer r.mutex.RUnlock()
-	for i := range access.Limits {
-		of := r.limits[access.Limits[i].Name]
-		if of == nil {
-			continue // A newer configuration has just lifted it.
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	now := r.now().Sub(r.began)
+	for _, of := range r.limits {
+		if of.means = of.limit.Means(asked); !of.means {
+			continue
 		}
-		if wait, ok := of.take(client, now); !ok {
-			return of.limit.Name, wait
+		wait, ok := of.look(client, now)
+		if ok {
+			continue
+		}
+		of.means = false
+		switch {
+		case of.limit.Mode != mesh.AccessAudit && wait > verdict.wait:
+			verdict.exceeded, verdict.wait = of.limit.Name, wait
+		case of.limit.Mode == mesh.AccessAudit && verdict.audited == "":
+			verdict.audited = of.limit.Name
 		}
 	}
-	return "", 0
+	if verdict.exceeded != "" {
+		return verdict
+	}
+	for _, of := range r.limits {
+		if of.means {
+			of.next.keep(client)
+		}
+	}
+	return verdict
 }
 
 // limited is the answer to a client that asks too often.
@@ -135,4 +136,18 @@ func limited(wait time.Duration) refusal {
 		status: http.StatusTooManyRequests, code: errorRateLimited,
 		text: "the caller asks more often than it may", retryAfter: max(seconds, 1),
 	}
+}
+
+// isWithin counts a request, or a connection that is carried as bytes, of a client that an AccessPolicy has
+// let in. It says how long the client has to wait when it asks too often.
+func (p *Proxy) isWithin(access *mesh.Access, from mesh.Caller, asked mesh.Asked, port string) (wait time.Duration, ok bool) {
+	if len(access.Limits) == 0 {
+		return 0, true
+	}
+	verdict := p.rates.take(from, asked)
+	if verdict.exceeded == "" && verdict.audited == "" {
+		return 0, true
+	}
+	p.metrics.limited(port, from, asked, verdict)
+	return verdict.wait, verdict.exceeded == ""
 }

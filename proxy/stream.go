@@ -338,22 +338,26 @@ func (x *stream) count(how func(), carried bool) {
 // fields.
 func (x *stream) problem(status int, code, text string) { x.problemLater(status, code, text, 0) }
 
-// problemLater says as well in how many seconds the client may ask again, unless it is 0. gRPC has no word
-// for that in an answer.
+// problemLater says as well in how many seconds the client may ask again, unless it is 0: in the word of
+// gRPC's clients for that, too (its proposal A6).
 func (x *stream) problemLater(status int, code, text string, seconds int64) {
 	x.leaveIfTold()
 	x.record.answer(status, code)
 	defer x.record.end()
 	field := func(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
 	if x.isGRPC() {
-		x.down.SendHead(&http2.Head{Status: http.StatusOK, Fields: []hpack.HeaderField{
-			field("content-type", "application/grpc"), field("sluice-error", code),
+		fields := []hpack.HeaderField{
+			field("content-type", "application/grpc"), field(headerError, code),
 			field("grpc-status", grpcStatusOf(code)), field("grpc-message", "sluice: "+text),
-		}}, true)
+		}
+		if seconds > 0 {
+			fields = append(fields, field("grpc-retry-pushback-ms", strconv.FormatInt(1000*seconds, 10)))
+		}
+		x.down.SendHead(&http2.Head{Status: http.StatusOK, Fields: fields}, true)
 		x.down.Reset(h2.ErrCodeNo)
 		return
 	}
-	fields := []hpack.HeaderField{field("content-type", "text/plain; charset=utf-8"), field("sluice-error", code)}
+	fields := []hpack.HeaderField{field("content-type", "text/plain; charset=utf-8"), field(headerError, code)}
 	if seconds > 0 {
 		fields = append(fields, field("retry-after", strconv.FormatInt(seconds, 10)))
 	}

@@ -35,7 +35,7 @@ func (p *Proxy) beginInboundStream(x *stream) {
 		mirrored: x.head.Value(headerMirrored) != "",
 	}
 	x.caller = p.callerOf(info, &head)
-	if x.refusal = p.admit(info, inbound, x.caller, request, p.isHandedOff(info, &head)); x.refusal.code != "" {
+	if x.refusal = p.admit(info, inbound, x.caller, request, &head); x.refusal.code != "" {
 		return
 	}
 	x.origin = p.originOf(info, inbound, &head)

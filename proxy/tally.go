@@ -121,6 +121,7 @@ func (s *trafficSeries) plusCalled(sum called) called {
 	defer s.mutex.Unlock()
 	for labels, count := range s.responses {
 		switch {
+		case isRefusal(labels.failure): // No pod has answered, so that none says that it has.
 		case labels.status != 0:
 			sum.answered += count
 		case labels.failure != errorCanceled:

@@ -37,6 +37,8 @@ func TestTally(t *testing.T) {
 		m.response(called, 200, time.Millisecond, "")
 		m.response(called, 500, time.Millisecond, "")
 		m.response(called, 200, time.Millisecond, errorTruncated)
+		m.response(called, 429, time.Millisecond, errorRateLimited) // by the pod's proxy, which does not count it as served
+		m.response(called, 403, time.Millisecond, errorDenied)
 		m.failure(called, errorConnect)
 		m.failure(called, errorReset)
 		m.failure(called, errorCanceled)

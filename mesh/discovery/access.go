@@ -117,13 +117,17 @@ func toAccessRule(trustDomain spiffeid.TrustDomain, namespace string, rule *v1al
 		made.Ports = append(made.Ports, toPort(port))
 	}
 	for _, route := range rule.Routes {
-		to := mesh.AccessRoute{Methods: slices.Clone(route.Methods)}
-		if route.Path != nil {
-			to.Path = toPathMatch(route.Path)
-		}
-		made.Routes = append(made.Routes, to)
+		made.Routes = append(made.Routes, toRoute(route.Methods, route.Path))
 	}
 	return made
+}
+
+func toRoute(methods []string, path *v1alpha1.PathMatch) mesh.AccessRoute {
+	route := mesh.AccessRoute{Methods: slices.Clone(methods)}
+	if path != nil {
+		route.Path = toPathMatch(path)
+	}
+	return route
 }
 
 func calledName(namespace, kind, name string) string { return namespace + "/" + kind + "/" + name }

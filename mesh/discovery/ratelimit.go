@@ -34,5 +34,15 @@ func toRateLimit(object *v1alpha1.RateLimit) mesh.RateLimit {
 		burst = max(*client.Burst, 1)
 	}
 	interval := (per + time.Duration(requests) - 1) / time.Duration(requests)
-	return mesh.RateLimit{Name: object.Name, Interval: max(interval, 1), Burst: uint32(burst)}
+	limit := mesh.RateLimit{Name: object.Name, Mode: mesh.AccessEnforce, Interval: max(interval, 1), Burst: uint32(burst)}
+	if object.Spec.Mode == v1alpha1.AccessAudit {
+		limit.Mode = mesh.AccessAudit
+	}
+	for _, port := range object.Spec.Ports {
+		limit.Ports = append(limit.Ports, toPort(port))
+	}
+	for _, route := range object.Spec.Routes {
+		limit.Routes = append(limit.Routes, toRoute(route.Methods, route.Path))
+	}
+	return limit
 }

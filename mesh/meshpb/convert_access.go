@@ -19,9 +19,7 @@ func fromAccess(access *mesh.Access) *Access {
 		Probes: convert(access.Probes, func(probe mesh.Probe) *Probe {
 			return &Probe{Port: uint32(probe.Port), Method: probe.Method, Path: probe.Path}
 		}),
-		Limits: convert(access.Limits, func(limit mesh.RateLimit) *RateLimit {
-			return &RateLimit{Name: limit.Name, IntervalNanoseconds: uint64(max(limit.Interval, 1)), Burst: limit.Burst}
-		}),
+		Limits: convert(access.Limits, fromLimit),
 	}
 }
 
@@ -42,10 +40,20 @@ func toAccess(message *Access) *mesh.Access {
 // longestInterval is that of one request in an hour. With it no sum of times overflows.
 const longestInterval = time.Hour
 
+func fromLimit(limit mesh.RateLimit) *RateLimit {
+	return &RateLimit{
+		Name: limit.Name, Mode: fromMode(limit.Mode), Ports: convert(limit.Ports, fromPort), Routes: convert(limit.Routes, fromRoute),
+		IntervalNanoseconds: uint64(max(limit.Interval, 1)), Burst: limit.Burst,
+	}
+}
+
 // toLimit keeps a limit that is out of its bounds as the next one within.
 func toLimit(message *RateLimit) mesh.RateLimit {
 	return mesh.RateLimit{
 		Name:     message.GetName(),
+		Mode:     toMode(message.GetMode()),
+		Ports:    convert(message.GetPorts(), toPort),
+		Routes:   convert(message.GetRoutes(), toRoute),
 		Interval: time.Duration(min(max(message.GetIntervalNanoseconds(), 1), uint64(longestInterval))),
 		Burst:    min(max(message.GetBurst(), 1), mesh.MostBurst),
 	}
@@ -73,20 +81,26 @@ func toDefault(access AccessDefault) mesh.AccessDefault {
 }
 
 func fromPolicy(policy mesh.AccessPolicy) *AccessPolicy {
-	message := &AccessPolicy{Name: policy.Name, Rules: convert(policy.Rules, fromRule)}
-	if policy.Mode == mesh.AccessAudit {
-		message.Mode = AccessMode_ACCESS_MODE_AUDIT
-	}
-	return message
+	return &AccessPolicy{Name: policy.Name, Mode: fromMode(policy.Mode), Rules: convert(policy.Rules, fromRule)}
 }
 
-// toPolicy enforces what has a mode that this version does not know.
 func toPolicy(message *AccessPolicy) mesh.AccessPolicy {
-	policy := mesh.AccessPolicy{Name: message.GetName(), Mode: mesh.AccessEnforce, Rules: convert(message.GetRules(), toRule)}
-	if message.GetMode() == AccessMode_ACCESS_MODE_AUDIT {
-		policy.Mode = mesh.AccessAudit
+	return mesh.AccessPolicy{Name: message.GetName(), Mode: toMode(message.GetMode()), Rules: convert(message.GetRules(), toRule)}
+}
+
+func fromMode(mode mesh.AccessMode) AccessMode {
+	if mode == mesh.AccessAudit {
+		return AccessMode_ACCESS_MODE_AUDIT
 	}
-	return policy
+	return AccessMode_ACCESS_MODE_ENFORCE
+}
+
+// toMode enforces what has a mode that this version does not know.
+func toMode(mode AccessMode) mesh.AccessMode {
+	if mode == AccessMode_ACCESS_MODE_AUDIT {
+		return mesh.AccessAudit
+	}
+	return mesh.AccessEnforce
 }
 
 func fromRule(rule mesh.AccessRule) *AccessRule {
@@ -94,15 +108,27 @@ func fromRule(rule mesh.AccessRule) *AccessRule {
 		Identities: rule.Identities,
 		Namespaces: rule.Namespaces,
 		Networks:   convert(rule.Networks, netip.Prefix.String),
-		Ports:      convert(rule.Ports, func(port uint16) uint32 { return uint32(port) }),
-		Routes: convert(rule.Routes, func(route mesh.AccessRoute) *AccessRoute {
-			message := &AccessRoute{Methods: route.Methods}
-			if route.Path.Kind != "" {
-				message.Path = fromValue(route.Path)
-			}
-			return message
-		}),
+		Ports:      convert(rule.Ports, fromPort),
+		Routes:     convert(rule.Routes, fromRoute),
 	}
+}
+
+func fromPort(port uint16) uint32 { return uint32(port) }
+
+func fromRoute(route mesh.AccessRoute) *AccessRoute {
+	message := &AccessRoute{Methods: route.Methods}
+	if route.Path.Kind != "" {
+		message.Path = fromValue(route.Path)
+	}
+	return message
+}
+
+func toRoute(message *AccessRoute) mesh.AccessRoute {
+	route := mesh.AccessRoute{Methods: message.GetMethods()}
+	if message.GetPath() != nil {
+		route.Path = toValue(message.GetPath())
+	}
+	return route
 }
 
 // toRule keeps what it cannot read as something that means nobody and nothing: a list that becomes empty
@@ -118,13 +144,7 @@ func toRule(message *AccessRule) mesh.AccessRule {
 			}
 			return network
 		}),
-		Ports: convert(message.GetPorts(), toPort),
-		Routes: convert(message.GetRoutes(), func(route *AccessRoute) mesh.AccessRoute {
-			made := mesh.AccessRoute{Methods: route.GetMethods()}
-			if route.GetPath() != nil {
-				made.Path = toValue(route.GetPath())
-			}
-			return made
-		}),
+		Ports:  convert(message.GetPorts(), toPort),
+		Routes: convert(message.GetRoutes(), toRoute),
 	}
 }

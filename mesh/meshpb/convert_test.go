@@ -99,7 +99,13 @@ func TestInboundRoundTrip(t *testing.T) {
 					{Name: "b", Mode: mesh.AccessAudit},
 				},
 				Probes: []mesh.Probe{{Port: 8080, Method: "GET", Path: "/healthz"}},
-				Limits: []mesh.RateLimit{{Name: "a", Interval: 10 * time.Millisecond, Burst: 100}},
+				Limits: []mesh.RateLimit{
+					{Name: "a", Mode: mesh.AccessEnforce, Interval: 10 * time.Millisecond, Burst: 100},
+					{
+						Name: "b", Mode: mesh.AccessAudit, Ports: []uint16{8080}, Interval: time.Second, Burst: 1,
+						Routes: []mesh.AccessRoute{{Methods: []string{"POST"}}, {Path: mesh.NewValueMatch("", mesh.MatchExact, "/a")}},
+					},
+				},
 			},
 		},
 		"nobody":   {Access: &mesh.Access{Default: mesh.AccessDeny}},
@@ -137,8 +143,8 @@ func TestAccessOfANewerOrBrokenPeer(t *testing.T) {
 		}}},
 	})
 	require.Equal(t, mesh.AccessDeny, access.Default)
-	require.Equal(t, mesh.RateLimit{Interval: 1, Burst: 1}, toLimit(&RateLimit{}))
-	require.Equal(t, mesh.RateLimit{Interval: time.Hour, Burst: mesh.MostBurst}, toLimit(&RateLimit{IntervalNanoseconds: math.MaxUint64, Burst: math.MaxUint32}))
+	require.Equal(t, mesh.RateLimit{Mode: mesh.AccessEnforce, Interval: 1, Burst: 1}, toLimit(&RateLimit{}))
+	require.Equal(t, mesh.RateLimit{Mode: mesh.AccessEnforce, Interval: time.Hour, Burst: mesh.MostBurst}, toLimit(&RateLimit{IntervalNanoseconds: math.MaxUint64, Burst: math.MaxUint32}))
 	require.Equal(t, mesh.AccessEnforce, access.Policies[0].Mode)
 	rule := access.Policies[0].Rules[0]
 	require.Equal(t, []netip.Prefix{{}}, rule.Networks)

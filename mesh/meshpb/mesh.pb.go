@@ -2303,8 +2303,13 @@ type RateLimit struct {
 	Name                string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	IntervalNanoseconds uint64                 `protobuf:"varint,2,opt,name=interval_nanoseconds,json=intervalNanoseconds,proto3" json:"interval_nanoseconds,omitempty"`
 	Burst               uint32                 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	Mode                AccessMode             `protobuf:"varint,4,opt,name=mode,proto3,enum=sluice.mesh.v1alpha1.AccessMode" json:"mode,omitempty"`
+	// What is meant: all when there are none.
+	Ports []uint32 `protobuf:"varint,5,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	// All, and all connections that are not HTTP, when there are none.
+	Routes        []*AccessRoute `protobuf:"bytes,6,rep,name=routes,proto3" json:"routes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RateLimit) Reset() {
@@ -2356,6 +2361,27 @@ func (x *RateLimit) GetBurst() uint32 {
 		return x.Burst
 	}
 	return 0
+}
+
+func (x *RateLimit) GetMode() AccessMode {
+	if x != nil {
+		return x.Mode
+	}
+	return AccessMode_ACCESS_MODE_ENFORCE
+}
+
+func (x *RateLimit) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *RateLimit) GetRoutes() []*AccessRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
 }
 
 type AccessPolicy struct {
@@ -2828,11 +2854,14 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\adefault\x18\x01 \x01(\x0e2#.sluice.mesh.v1alpha1.AccessDefaultR\adefault\x12>\n" +
 	"\bpolicies\x18\x02 \x03(\v2\".sluice.mesh.v1alpha1.AccessPolicyR\bpolicies\x123\n" +
 	"\x06probes\x18\x03 \x03(\v2\x1b.sluice.mesh.v1alpha1.ProbeR\x06probes\x127\n" +
-	"\x06limits\x18\x04 \x03(\v2\x1f.sluice.mesh.v1alpha1.RateLimitR\x06limits\"h\n" +
+	"\x06limits\x18\x04 \x03(\v2\x1f.sluice.mesh.v1alpha1.RateLimitR\x06limits\"\xef\x01\n" +
 	"\tRateLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x14interval_nanoseconds\x18\x02 \x01(\x04R\x13intervalNanoseconds\x12\x14\n" +
-	"\x05burst\x18\x03 \x01(\rR\x05burst\"\x90\x01\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\x124\n" +
+	"\x04mode\x18\x04 \x01(\x0e2 .sluice.mesh.v1alpha1.AccessModeR\x04mode\x12\x14\n" +
+	"\x05ports\x18\x05 \x03(\rR\x05ports\x129\n" +
+	"\x06routes\x18\x06 \x03(\v2!.sluice.mesh.v1alpha1.AccessRouteR\x06routes\"\x90\x01\n" +
 	"\fAccessPolicy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x04mode\x18\x02 \x01(\x0e2 .sluice.mesh.v1alpha1.AccessModeR\x04mode\x126\n" +
@@ -2976,23 +3005,25 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	33, // 33: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
 	36, // 34: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
 	32, // 35: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
-	3,  // 36: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	34, // 37: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
-	35, // 38: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	26, // 39: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	5,  // 40: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 41: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	4,  // 42: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	10, // 43: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	6,  // 44: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	5,  // 45: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	19, // 46: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	7,  // 47: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	45, // [45:48] is the sub-list for method output_type
-	42, // [42:45] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	3,  // 36: sluice.mesh.v1alpha1.RateLimit.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	35, // 37: sluice.mesh.v1alpha1.RateLimit.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	3,  // 38: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	34, // 39: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	35, // 40: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	26, // 41: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	5,  // 42: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 43: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	4,  // 44: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	10, // 45: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	6,  // 46: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	5,  // 47: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	19, // 48: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	7,  // 49: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	47, // [47:50] is the sub-list for method output_type
+	44, // [44:47] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }

@@ -178,3 +178,24 @@ func TestHandedOffRequestsCountOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestAccessLogTellsOfRateLimits(t *testing.T) {
+	l := newLogged(t, inJSON(), only(func(http.ResponseWriter, *http.Request) {})(""))
+	pod := l.pods[0]
+	l.Discovery.SetInbound(pod.Spec.Name, mesh.Inbound{Workload: pod.Spec.Workload, PodTemplateHash: pod.Spec.Hash, Access: asRarely(1)})
+	l.Discovery.AwaitAcknowledged(t, pod.Spec.Name)
+	for i, client := range []*http.Client{pod.OutsideClient(), pod.OutsideClient(), pod.OutsideHTTP2Client()} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, shop+"/a.B/C", strings.NewReader("x"))
+		require.NoError(t, err)
+		if i == 2 {
+			request.Header.Set("Content-Type", "application/grpc")
+		}
+		fetch(t, client, request)
+	}
+	l.stop()
+	var answers []string
+	for _, line := range l.pod.lines(t) {
+		answers = append(answers, strings.Join([]string{line.Version, strconv.Itoa(line.Status), line.GRPCStatus, line.Error}, " "))
+	}
+	require.ElementsMatch(t, []string{"HTTP/1.1 200  ", "HTTP/1.1 429  rate_limited", "HTTP/2.0 200 8 rate_limited"}, answers)
+}

@@ -11,7 +11,7 @@ import (
 
 const (
 	// ratedMost bounds the clients of a table that are told apart for certain.
-	ratedMost = 4096
+	ratedMost = 2048
 	// ratedShared is how many allowances clients beyond that share.
 	ratedShared = 4096
 	// ratedLooks is how many clients are looked at for one that need not be remembered.
@@ -20,8 +20,8 @@ const (
 
 // ratedTable keeps what clients have asked. Who comes when it is full takes the place of one that is as if
 // it had never asked, where a look at a few finds one. Else it shares an allowance with others whom nobody
-// can choose: who comes from very many addresses uses up some of these, and no client loses what is kept of
-// it.
+// can choose: who comes from very many addresses uses up some of these, and nobody who has asked of late
+// loses a place.
 type ratedTable struct {
 	clients map[ratedClient]mesh.Rated
 	// shared is nil until somebody needs it; seed says who has which.

@@ -25,7 +25,7 @@ func asRarely(burst uint32) *mesh.Access {
 func TestRateLimitsOfRequests(t *testing.T) {
 	g := newGuarded(t, "s1")
 	pod := g.pods[0]
-	pod.Serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	pod.Serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	access := asRarely(3)
 	access.Probes = []mesh.Probe{{Port: 27080, Method: "GET", Path: "/healthz"}}
 	g.guard(t, pod, mesh.Inbound{Access: access})

@@ -162,12 +162,12 @@ func (b *bed) awaitPhase(ctx context.Context, phase v1alpha1.Phase, count int) e
 	})
 }
 
-// await looks every 100 ms whether something has come about.
+// await looks every second whether something has come about.
 func (b *bed) await(ctx context.Context, what string, come func() (bool, error)) error {
 	const patience = 10 * time.Minute
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	poll := time.NewTicker(100 * time.Millisecond)
+	poll := time.NewTicker(time.Second) // to list thousands of objects is a load, too
 	defer poll.Stop()
 	for {
 		done, err := come()

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// together is how many runs are asked for at once, by queriesByBatch queries: 500 runs are 10.
-	together       = 100
+	// together is how many runs are asked for at once, by queriesByBatch queries: 500 runs are 4.
+	together       = 250
 	queriesByBatch = 2
 	// remembered is of how many runs the edges are kept.
 	remembered = 10_000
@@ -29,7 +29,7 @@ type Answer struct {
 	Err    error
 }
 
-// RoundsOf reads many runs at once: two requests for each 100 of them, one more in the life of each
+// RoundsOf reads many runs at once: two requests for each 250 of them, one more in the life of each
 // run that asks for the time before it, and two for each custom metric. The answers are in the order of the queries. If an answer is
 // too large, its runs are asked for in halves.
 func (s *Source) RoundsOf(ctx context.Context, queries []analysis.Query) []Answer {

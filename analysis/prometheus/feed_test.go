@@ -61,12 +61,12 @@ func TestFeedsPace(t *testing.T) {
 		{0, 500, time.Second},
 		{500 * time.Millisecond, 1, 250 * time.Millisecond},
 		{2 * time.Second, 1, 500 * time.Millisecond},
-		{5 * time.Second, 100, time.Second},
-		{5 * time.Second, 101, 2 * time.Second},
-		{5 * time.Second, 500, 5 * time.Second},
+		{5 * time.Second, 250, time.Second},
+		{5 * time.Second, 251, 2 * time.Second},
+		{5 * time.Second, 500, 2 * time.Second},
 		{5 * time.Second, 5000, 5 * time.Second},
 		{15 * time.Second, 1, time.Second},
-		{15 * time.Second, 500, 5 * time.Second},
+		{15 * time.Second, 500, 2 * time.Second},
 	} {
 		require.Equal(t, c.want, prometheus.PaceOf(c.round, c.runs), "%d runs, rounds of %s", c.runs, c.round)
 	}

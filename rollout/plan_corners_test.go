@@ -584,7 +584,7 @@ func TestEntryOfARun(t *testing.T) {
 		change func(*v1alpha1.Canary)
 		want   bool
 	}{
-		"it is":             {func(c *v1alpha1.Canary) {}, true},
+		"it is":             {func(*v1alpha1.Canary) {}, true},
 		"another namespace": {func(c *v1alpha1.Canary) { c.Namespace = "bank" }, false},
 		"another name":      {func(c *v1alpha1.Canary) { c.Name = "cart" }, false},
 		"another run":       {func(c *v1alpha1.Canary) { c.Status.Run = "web-2" }, false},

@@ -36,14 +36,6 @@ import (
 // the pings of HTTP/2; 500 runs that are read anew after each such time are 25 reads a second.
 const trust = 2 * time.Minute
 
-// Fields by which what is watched is indexed: the metadata of ReplicaSets by their owner, Canaries by
-// their target and by what they depend on.
-const (
-	fieldOwner      = "metadata.ownerReferences.uid"
-	fieldTarget     = "spec.targetRef.name"
-	fieldDependency = "spec.dependsOn"
-)
-
 // scenes has the last scene of each Canary that is in a run. A scene is one worker's at a time.
 type scenes struct {
 	mutex sync.Mutex
@@ -195,44 +187,6 @@ func selected(all []appsv1.ReplicaSet, options *client.ListOptions) []appsv1.Rep
 func covers(kept, watched client.Object) bool {
 	order, err := resourceversion.CompareResourceVersion(kept.GetResourceVersion(), watched.GetResourceVersion())
 	return err == nil && kept.GetUID() == watched.GetUID() && order >= 0
-}
-
-// index makes what is watched findable by its fields: a change must not cost a look through thousands.
-func index(ctx context.Context, fields client.FieldIndexer) error {
-	for field, valuesOf := range map[string]func(*v1alpha1.Canary) []string{
-		fieldTarget: func(canary *v1alpha1.Canary) []string { return []string{canary.Spec.TargetRef.Name} },
-		fieldDependency: func(canary *v1alpha1.Canary) []string {
-			var keys []string
-			for _, key := range dependenciesOf(canary) {
-				keys = append(keys, key.String())
-			}
-			return keys
-		},
-	} {
-		err := fields.IndexField(ctx, &v1alpha1.Canary{}, field, func(one client.Object) []string {
-			if canary, ok := one.(*v1alpha1.Canary); ok {
-				return valuesOf(canary)
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("index canaries by %s: %w", field, err)
-		}
-	}
-
-	set := &metav1.PartialObjectMetadata{}
-	set.SetGroupVersionKind(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))
-	err := fields.IndexField(ctx, set, fieldOwner, func(one client.Object) []string {
-		var owners []string
-		for _, reference := range one.GetOwnerReferences() {
-			owners = append(owners, string(reference.UID))
-		}
-		return owners
-	})
-	if err != nil {
-		return fmt.Errorf("index replicasets by owner: %w", err)
-	}
-	return nil
 }
 
 // recalled looks at a Canary by what is remembered of it; nil when that will not do, as when somebody

@@ -170,20 +170,21 @@ func (f *Feed) Start(ctx context.Context) error {
 func (f *Feed) pace() time.Duration {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
-	return paceOf(f.shortest(), len(f.watched))
+	return f.paceNow()
 }
 
-// shortest round that was seen last; 0 when none was.
-func (f *Feed) shortest() (round time.Duration) {
+// paceNow is for who has the lock.
+func (f *Feed) paceNow() time.Duration {
+	shortest := time.Duration(0)
 	for _, w := range f.watched {
-		if w.length > 0 && (round == 0 || w.length < round) {
-			round = w.length
+		if w.length > 0 && (shortest == 0 || w.length < shortest) {
+			shortest = w.length
 		}
 	}
-	return round
+	return paceOf(shortest, len(f.watched))
 }
 
-// paceOf is a quarter of the shortest round, or longer when so many runs are too much to read so often.
+// paceOf is a quarter of the shortest round, 0 when none was seen, or longer when so many runs are too much to read so often.
 func paceOf(shortest time.Duration, runs int) time.Duration {
 	if shortest == 0 {
 		return slowestPace
@@ -199,7 +200,7 @@ func (f *Feed) fresh() time.Duration {
 	if !f.began.IsZero() {
 		took = max(took, f.clock.Now().Sub(f.began))
 	}
-	return 2*max(slowestPace, paceOf(f.shortest(), len(f.watched))) + took
+	return 2*max(slowestPace, f.paceNow()) + took
 }
 
 // read all runs that somebody asked about lately.

@@ -41,6 +41,18 @@ func (c *ticking) clock() prometheus.Clock {
 	}
 }
 
+// started has a feed read until it is ended.
+func started(t *testing.T, feed *prometheus.Feed) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- feed.Start(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
+
 // tick lets the feed, which waits, read once and returns how long it wants to wait afterwards.
 func (c *ticking) tick(moved time.Duration) time.Duration {
 	c.mutex.Lock()
@@ -90,9 +102,7 @@ func TestFeedThatIsSlowIsNotAskedMore(t *testing.T) {
 	query := runs("aa")[0]
 	_, err := feed.Rounds(t.Context(), query)
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- feed.Start(ctx) }()
+	end := started(t, feed)
 	<-clock.paces
 	slow.Store(true)
 	clock.tick(time.Second)
@@ -106,8 +116,7 @@ func TestFeedThatIsSlowIsNotAskedMore(t *testing.T) {
 	_, err = feed.Rounds(t.Context(), query)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, asked.Load(), "the feed stands still")
-	cancel()
-	require.NoError(t, <-ended)
+	end()
 }
 
 // Runs that are asked about are read together, and their looks ask nothing by themselves.
@@ -125,9 +134,7 @@ func TestFeedReadsTogether(t *testing.T) {
 	}
 	require.EqualValues(t, 6, asked.Swap(0), "the first look at each reads by itself")
 
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- feed.Start(ctx) }()
+	end := started(t, feed)
 	require.Equal(t, time.Second, <-clock.paces)
 	require.Equal(t, time.Second, clock.tick(time.Second))
 	require.EqualValues(t, 2, asked.Swap(0), "one batch for all")
@@ -144,8 +151,7 @@ func TestFeedReadsTogether(t *testing.T) {
 		require.Empty(t, rounds, "what is known is not told again")
 	}
 	require.Zero(t, asked.Load(), "looks are answered by what was read")
-	cancel()
-	require.NoError(t, <-ended)
+	end()
 }
 
 // An outage wakes who asks, once, and so does its end; nobody is read for that nobody asks about.
@@ -166,9 +172,7 @@ func TestFeedTellsOfOutagesAndForgets(t *testing.T) {
 	feed := prometheus.NewFeed(source, clock.clock(), func(namespace, workload string) { woken <- namespace + "/" + workload })
 	_, err := feed.Rounds(t.Context(), query)
 	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- feed.Start(ctx) }()
+	end := started(t, feed)
 	<-clock.paces
 
 	down.Store(true)
@@ -188,6 +192,5 @@ func TestFeedTellsOfOutagesAndForgets(t *testing.T) {
 	clock.tick(2 * time.Minute)
 	clock.tick(time.Second)
 	require.Equal(t, before, asked.Load(), "nobody asked for two minutes")
-	cancel()
-	require.NoError(t, <-ended)
+	end()
 }

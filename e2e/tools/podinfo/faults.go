@@ -39,7 +39,7 @@ func (f faults) inject(pod string, next http.Handler) http.Handler {
 			percent, err := strconv.ParseFloat(r.URL.Query().Get("error-percent"), 64)
 			switch {
 			case err != nil || r.Method != http.MethodPut:
-				http.Error(w, fmt.Sprintf("write PUT %s?pod=<name>&error-percent=<number>: %v", pathFaults, err), http.StatusBadRequest)
+				http.Error(w, fmt.Sprintf("write PUT %s?pod=<name>&error-percent=<number>", pathFaults), http.StatusBadRequest)
 			case r.URL.Query().Get("pod") != pod:
 				http.Error(w, "this is pod "+pod, http.StatusMisdirectedRequest)
 			default:

@@ -85,6 +85,8 @@ type Round struct {
 	CanaryPods []Counts
 	// CanaryCustom and StableCustom are the custom metrics, in the order of Config.Custom.
 	CanaryCustom, StableCustom []Pair
+	// Glimpse of a disaster at the end of the last round, if there is one.
+	Glimpse *Glimpse
 }
 
 // Step is where the run stands.

@@ -79,7 +79,7 @@ type Config struct {
 	MissedRegression float64
 	// EvidenceSpan: no shorter stretch of rounds than this may fail a canary, and never less than two
 	// rounds, so that no single scrape and no hiccup of one pod rolls back. A Disaster needs the two
-	// rounds only. From 0 to 1h; default 15s.
+	// rounds only, and a Glimpse of one a scrape. From 0 to 1h; default 15s.
 	EvidenceSpan time.Duration
 	// StepMaximum ends a step without full evidence if the canary had 20 requests in it. It matters
 	// with little traffic only. Default 10m.

@@ -14,16 +14,17 @@ type Disaster struct {
 	All       float64 `json:"all,omitempty"`
 	StableBad float64 `json:"stableBad,omitempty"`
 	StableAll float64 `json:"stableAll,omitempty"`
-	// OthersBad and OthersAll leave the pod out that failed most in each round, where there are several.
-	OthersBad float64 `json:"othersBad,omitempty"`
-	OthersAll float64 `json:"othersAll,omitempty"`
+	// Pods of the canary, by themselves. Others than before are another disaster.
+	Pods []Counts `json:"pods,omitempty"`
 }
 
 const (
 	// disasterShare of the canary's requests failed at least, and half of that without its worst pod.
 	disasterShare = 0.25
-	// disasterBad requests failed at least, more than one cluster of errors.
+	// disasterBad requests failed at least, more than one cluster of errors; or fewBad where each of as many
+	// rounds saw some, so that they are no cluster either: of a few requests a second ten are long in coming.
 	disasterBad = 10
+	fewBad      = 4
 	// disasterRounds are the least: all of stable's pods of the second are read after the canary's of
 	// the first, so an outage of both that begins between their scrapes shows in both.
 	disasterRounds = 2
@@ -38,6 +39,9 @@ func (d *Disaster) add(round Round) {
 	if all == 0 {
 		return
 	}
+	if len(round.CanaryPods) != len(d.Pods) {
+		*d = Disaster{}
+	}
 	if all >= disasterBad && bad < disasterShare*all || d.Bad+bad < disasterShare*(d.All+all) {
 		*d = Disaster{}
 		return
@@ -49,18 +53,21 @@ func (d *Disaster) add(round Round) {
 	d.All += all
 	d.StableBad += float64(min(round.Stable.Errors, round.Stable.Requests))
 	d.StableAll += float64(round.Stable.Requests)
-	othersBad, othersAll := others(round.CanaryPods)
-	if len(round.CanaryPods) < 2 {
-		othersBad, othersAll = bad, all
+	if d.Pods == nil {
+		d.Pods = make([]Counts, len(round.CanaryPods))
 	}
-	d.OthersBad += othersBad
-	d.OthersAll += othersAll
+	for i, pod := range round.CanaryPods {
+		d.Pods[i] = d.Pods[i].plus(pod)
+	}
 }
 
-// others are the failed and all requests of pods without the pod that failed most.
-func others(pods []Counts) (bad, all float64) {
+// others are the failed and all requests without those of the pod that failed most, where there are several.
+func (d *Disaster) others() (bad, all float64) {
+	if len(d.Pods) < 2 {
+		return d.Bad, d.All
+	}
 	var worst Counts
-	for _, pod := range pods {
+	for _, pod := range d.Pods {
 		bad += float64(min(pod.Errors, pod.Requests))
 		all += float64(pod.Requests)
 		if pod.Errors > worst.Errors {
@@ -70,9 +77,12 @@ func others(pods []Counts) (bad, all float64) {
 	return bad - float64(min(worst.Errors, worst.Requests)), all - float64(worst.Requests)
 }
 
-// certain says whether it is the revision that fails so much: not one pod of it, and not stable too.
-func (d *Disaster) certain() bool {
-	return d.Rounds >= disasterRounds && d.Bad >= disasterBad &&
-		d.OthersBad >= disasterShare/2*d.OthersAll && d.OthersAll > 0 &&
+// certain says whether it is the revision that fails so much, for so many rounds at least: not one pod of it, and
+// not stable too.
+func (d *Disaster) certain(rounds int) bool {
+	othersBad, othersAll := d.others()
+	many := d.Bad >= disasterBad || d.Bad >= fewBad && d.Rounds >= fewBad
+	return d.Rounds >= rounds && many &&
+		othersBad >= disasterShare/2*othersAll && othersAll > 0 &&
 		d.StableAll >= disasterBad && disasterTimes*d.StableBad*d.All <= d.Bad*d.StableAll
 }

@@ -77,6 +77,15 @@ func (h *hearing) explainWorse(i int) string {
 		h.against(i, worst), h.step.Step.Weight, much, h.falseAlarm(), h.sinceStep())
 }
 
+// explainGlimpse says what was seen between two scrapes.
+func (h *hearing) explainGlimpse() string {
+	seen := h.glimpse.trial()
+	return fmt.Sprintf("%s of %s requests failed (%s) between two scrapes of the canary's pods, %s of %s (%s) on stable, read after it, at weight %d %%; %s; %v since the step began",
+		plain(seen.canaryBad), plain(seen.canaryAll), percent(seen.canaryBad, seen.canaryAll),
+		plain(seen.stableBad), plain(seen.stableAll), percent(seen.stableBad, seen.stableAll),
+		h.step.Step.Weight, h.falseAlarm(), h.sinceStep())
+}
+
 // falseAlarm is what the evidence that fails a canary promises.
 func (h *hearing) falseAlarm() string {
 	return fmt.Sprintf("chance of a false alarm < 1 in %s", number(h.config.families()/h.config.FalseRollback))

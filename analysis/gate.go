@@ -21,7 +21,9 @@ type Gate struct {
 	measures []measure
 	state    State
 	// ahead is the round that is not complete. It is no part of the state.
-	ahead   Round
+	ahead Round
+	// glimpse came with the last round. It is no part of the state either.
+	glimpse *Glimpse
 	scratch []float64
 }
 
@@ -122,6 +124,7 @@ func (g *Gate) Add(round Round) {
 		g.rehearse(round)
 		return
 	}
+	g.glimpse = round.Glimpse
 	if round.Open {
 		g.ahead = round
 		return
@@ -246,7 +249,7 @@ func (g *Gate) weigh(measure *measure, m *MeasureState, seen *sighting) {
 		worse = logMean(worse, broken)
 	}
 	m.Worse.grow(worse, growth)
-	if measure.urgent && g.state.Disaster.certain() {
+	if measure.urgent && g.state.Disaster.certain(disasterRounds) {
 		m.Worse = LogEvidence{Capped: math.Max(m.Worse.Capped, worse), Full: worse}
 	}
 }

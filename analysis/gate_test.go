@@ -286,7 +286,8 @@ func TestDisaster(t *testing.T) {
 	}{
 		{"of the revision", Round{Canary: all, Stable: stable}, 2},
 		{"of all its pods", Round{Canary: all, Stable: stable, CanaryPods: []Counts{failing, failing}}, 2},
-		{"with few requests", Round{Canary: Counts{Requests: 3, Errors: 2}, Stable: Counts{Requests: 60}}, 5},
+		{"with few requests", Round{Canary: Counts{Requests: 3, Errors: 2}, Stable: Counts{Requests: 60}}, 4},
+		{"with few requests, of one of two pods", Round{Canary: Counts{Requests: 3, Errors: 2}, Stable: Counts{Requests: 60}, CanaryPods: []Counts{{Requests: 2, Errors: 2}, {Requests: 1}}}, 15},
 		{"of one of two pods", Round{Canary: Counts{Requests: 100, Errors: 40}, Stable: stable, CanaryPods: []Counts{failing, fine}}, 15},
 		{"of less than a quarter", Round{Canary: Counts{Requests: 100, Errors: 24}, Stable: stable}, 15},
 		{"of stable too", Round{Canary: all, Stable: Counts{Requests: 1900, Errors: 1500}}, 0},

@@ -122,7 +122,7 @@ const (
 	// part for starts that nobody planned.
 	runPrior   = 0.5
 	stepsPrior = 0.4
-	extraPrior = 0.1
+	extraPrior = 0.1 - glimpsePrior
 	// maximumExtras are kept at once; a new one takes the oldest one's place, which counts as lost.
 	maximumExtras = 8
 	// Steps that last longer than longStep get a start every restartEvery.
@@ -156,6 +156,7 @@ func (state *State) copied() State {
 	deep.Ranges, deep.Pending = slices.Clone(state.Ranges), slices.Clone(state.Pending)
 	deep.CanaryCustom, deep.StableCustom = slices.Clone(state.CanaryCustom), slices.Clone(state.StableCustom)
 	deep.Measures = slices.Clone(state.Measures)
+	deep.Disaster.Pods = slices.Clone(deep.Disaster.Pods)
 	for i := range deep.Measures {
 		m := &deep.Measures[i]
 		m.Blame, m.OverBets, m.Past = clone2(m.Blame), clone2(m.OverBets), m.Past.copied()

@@ -101,6 +101,9 @@ func (h *hearing) invalid() ruling {
 
 // fails says whether the canary is to blame for something that must not go on.
 func (h *hearing) fails() ruling {
+	if h.compared && h.glimpsed() >= h.config.decisive() {
+		return ruling{VerdictFail, CauseWorse, h.explainGlimpse()}
+	}
 	for i, measure := range h.measures {
 		m := &h.state.Measures[i]
 		if m.Worse.Capped >= h.config.decisive() && (h.compared || measure.custom) {

@@ -56,12 +56,16 @@ func fold(p plan, answer model.Matrix) ([]analysis.Round, error) {
 		rounds = newAssembler(p.rehearsal(), before(all, p.from)).rounds()
 	}
 	during := newAssembler(p, all)
+	glimpse := during.glimpse()
 	rounds = append(rounds, during.rounds()...)
-	if open := during.round(p.Now, during.grown); open.Canary.Requests > 0 {
+	if open := during.round(p.Now, during.grown); open.Canary.Requests > 0 || glimpse != nil && len(during.grown) > 0 {
 		rounds = append(rounds, analysis.Round{
 			End: during.grown[len(during.grown)-1].at, Open: true,
 			Canary: open.Canary, CanaryCold: open.CanaryCold, ColdKnown: true, Edges: open.Edges,
 		})
+	}
+	if n := len(rounds); n > 0 {
+		rounds[n-1].Glimpse = glimpse
 	}
 	return rounds, nil
 }
@@ -187,6 +191,12 @@ func (a *assembler) round(end time.Time, grown []increment) analysis.Round {
 				own[increment.pod] = &[kinds]float64{}
 			}
 			own[increment.pod][increment.kind] += increment.amount
+		}
+	}
+	// Those that had no request are there, too, so that from round to round they are the same.
+	for name, pod := range a.seen.pods {
+		if pod.arm == canary && pods[canary][name] == nil && pod.next > 0 && end.Sub(pod.times[pod.next-1]) <= silentScrapes*a.seen.interval {
+			pods[canary][name] = &[kinds]float64{}
 		}
 	}
 	round := analysis.Round{

@@ -65,9 +65,11 @@ func Bars() []Bar {
 	}
 	for _, s := range GoodCanaries() {
 		switch {
-		case s.Outage:
+		case s.Outage > 0:
 			add(MetricWrong, 5, s.Name)
-			bars = append(bars, Bar{s.Name, GateCaller, MetricWrong, 1})
+			if s.Outage == UsualOutage {
+				bars = append(bars, Bar{s.Name, GateCaller, MetricWrong, 1})
+			}
 		case s.Requests <= 0.1 || s.MetricsAway:
 			add(MetricWrong, 0, s.Name)
 		default:

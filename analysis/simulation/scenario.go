@@ -19,19 +19,27 @@ type Scenario struct {
 	AddErrors, Slower, Stall float64
 	Onset, OnsetWeight       float64
 
-	// What happens to both revisions. Drift moves the logs of errors and latencies of both slowly; an
-	// Outage of 60 s adds errors and doubles latencies at a random time; pods differ by PodSpread from
-	// each other (errors) and a third of it (latencies); errors come in Clusters of so many.
-	Drift, Outage bool
-	PodSpread     float64
-	Clusters      int
-	// PodBlip: one canary pod fails 20 % for 10 s. ColdStart: the canary begins three times as slow.
+	// What happens to both revisions. Drift moves the logs of errors and latencies of both slowly.
+	// An outage of 60 s adds Outage to the share of errors and doubles latencies at a random time; pods differ by
+	// PodSpread from each other (errors) and a third of it (latencies); errors come in Clusters of so many.
+	Drift     bool
+	Outage    float64
+	PodSpread float64
+	Clusters  int
+	// PodBlip: one canary pod fails this share for 10 s. ColdStart: the canary begins three times as slow.
 	// MetricsAway: Prometheus neither scrapes nor answers for 90 s.
-	PodBlip, ColdStart, MetricsAway bool
+	PodBlip                float64
+	ColdStart, MetricsAway bool
 
 	// Research is what analysis found for the gate with server-side counters before it was built.
 	Research Expected
 }
+
+// Shares of errors that the tables add in an outage and when a pod fails.
+const (
+	UsualOutage  = 0.05
+	UsualPodBlip = 0.2
+)
 
 // Shape of latencies: log-normal with a median in seconds and the standard deviation of the logarithm.
 // With a HeavyTail that is 0.5, and 2 % have a Pareto tail that begins at 2.5 medians and has an
@@ -67,6 +75,7 @@ func (s Scenario) with(change func(*Scenario)) Scenario {
 
 // GoodCanaries are the rows of the first table.
 func GoodCanaries() []Scenario {
+	unknown := math.NaN()
 	return []Scenario{
 		good("stable 0.1 % 0.5 req/s", 0.5, 0.001, 0, 2595),
 		good("stable 0.1 % 5 req/s", 5, 0.001, 0, 540),
@@ -78,11 +87,13 @@ func GoodCanaries() []Scenario {
 		good("idle 0 req/s", 0, 0.001, 0, 3600),
 		good("idle 0.1 req/s", 0.1, 0.001, 0, 3180),
 		good("drift of both 50 req/s", 50, 0.001, 0, 240).with(func(s *Scenario) { s.Drift = true }),
-		good("outage of both 60 s 50 req/s", 50, 0.001, 0.3, 270).with(func(s *Scenario) { s.Outage = true }),
-		good("outage of both 60 s 500 req/s", 500, 0.001, 3.4, 265).with(func(s *Scenario) { s.Outage = true }),
+		good("outage of both 60 s 50 req/s", 50, 0.001, 0.3, 270).with(func(s *Scenario) { s.Outage = UsualOutage }),
+		good("outage of both 60 s 500 req/s", 500, 0.001, 3.4, 265).with(func(s *Scenario) { s.Outage = UsualOutage }),
+		good("half of both fails 60 s 50 req/s", 50, 0.001, unknown, unknown).with(func(s *Scenario) { s.Outage = 0.5 }),
+		good("half of both fails 60 s 500 req/s", 500, 0.001, unknown, unknown).with(func(s *Scenario) { s.Outage = 0.5 }),
 		good("pod spread 500 req/s", 500, 0.001, 0.7, 240).with(func(s *Scenario) { s.PodSpread = 0.3 }),
 		good("error clusters of 5 50 req/s", 50, 0.001, 0, 390).with(func(s *Scenario) { s.Clusters = 5 }),
-		good("canary pod blip 10 s 50 req/s", 50, 0.001, 0.9, 240).with(func(s *Scenario) { s.PodBlip = true }),
+		good("canary pod blip 10 s 50 req/s", 50, 0.001, 0.9, 240).with(func(s *Scenario) { s.PodBlip = UsualPodBlip }),
 		good("cold start 500 req/s", 500, 0.001, 0, 240).with(func(s *Scenario) { s.ColdStart = true }),
 		good("Prometheus down 90 s 0.5 req/s", 0.5, 0.001, 0, 2595).with(func(s *Scenario) { s.MetricsAway = true }),
 		good("Prometheus down 90 s 50 req/s", 50, 0.001, 0, 330).with(func(s *Scenario) { s.MetricsAway = true }),

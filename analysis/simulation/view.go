@@ -5,6 +5,7 @@ package simulation
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/sluice-mesh/sluice/analysis"
@@ -33,12 +34,15 @@ type view struct {
 	last   []tally   // by meter, at the end of the last round
 	latest []tally
 	cold   []tally // by meter, since the last round, from pods that are not warm
+	// recent are the last scrapes of each pod, where the pods themselves are scraped.
+	recent [][]analysis.Scrape
 }
 
 func newView(w *world, limit time.Duration) *view {
 	v := &view{world: w, limit: limit, began: -history, seen: make([]float64, len(w.next))}
 	n := len(w.meters)
 	v.last, v.latest, v.cold = make([]tally, n), make([]tally, n), make([]tally, n)
+	v.recent = make([][]analysis.Scrape, len(w.pods))
 	i := 0
 	for _, edge := range w.edges {
 		if seconds(edge) != limit && i < 2 {
@@ -59,15 +63,19 @@ func (v *view) since(then time.Time) []analysis.Round {
 	for ended > 0 && v.rounds[ended-1].End.After(then) {
 		ended--
 	}
-	rounds := slices.Clip(v.rounds[ended:])
-	if v.open.Canary.Requests > 0 {
+	rounds := slices.Clone(v.rounds[ended:])
+	if !v.open.End.IsZero() {
 		rounds = append(rounds, v.open)
+	}
+	if n := len(rounds); n > 0 {
+		rounds[n-1].Glimpse = analysis.GlimpseOf(slices.Concat(v.recent...), at(3*v.world.vantage.Scrape).Sub(epoch()))
 	}
 	return rounds
 }
 
 func (v *view) scraped(scraper int, now float64) {
 	w := v.world
+	before := v.seen[scraper]
 	v.seen[scraper] = now
 	for i := range w.meters {
 		m := &w.meters[i]
@@ -75,11 +83,12 @@ func (v *view) scraped(scraper int, now float64) {
 			continue
 		}
 		born := v.latest[i].requests == 0
-		before := v.latest[i]
+		counted := v.latest[i]
 		v.latest[i] = m.samples[len(m.samples)-1].tally
+		v.remember(m.pod, before, now, v.counts(counted, v.latest[i]))
 		// Pods of the canary begin to answer at 0; what they counted is as old as the sample.
 		if w.pods[m.pod].canary && now < analysis.WarmUp.Seconds() {
-			v.cold[i].grow(before, v.latest[i])
+			v.cold[i].grow(counted, v.latest[i])
 		}
 		if born && v.lateBirth {
 			v.last[i] = v.latest[i]
@@ -95,6 +104,16 @@ func (v *view) scraped(scraper int, now float64) {
 	if v.complete(now) {
 		v.close(now)
 	}
+}
+
+// remember a scrape of a pod.
+func (v *view) remember(pod int, from, to float64, counts analysis.Counts) {
+	const remembered = 3
+	if v.world.vantage.Callers > 0 {
+		return
+	}
+	recent := append(v.recent[pod], analysis.Scrape{Pod: strconv.Itoa(pod), Canary: v.world.pods[pod].canary, From: at(from), At: at(to), Counts: counts})
+	v.recent[pod] = recent[max(0, len(recent)-remembered):]
 }
 
 // complete: all that is scraped was seen since the last round. Before the run there is no canary.

@@ -133,8 +133,8 @@ func (w *world) happen() {
 		w.knots = append(w.knots, begin, begin+lasts)
 		return begin
 	}
-	w.outage = at(w.scenario.Outage, 165, 60)
-	w.blip = at(w.scenario.PodBlip, 185, 10)
+	w.outage = at(w.scenario.Outage > 0, 165, 60)
+	w.blip = at(w.scenario.PodBlip > 0, 185, 10)
 	w.away = at(w.scenario.MetricsAway, 165, 90)
 	w.knots = append(w.knots, 0)
 	if w.scenario.Onset > 0 {
@@ -290,11 +290,11 @@ func (w *world) condition(index int) (float64, latency) {
 		}
 	}
 	if w.now >= w.outage && w.now < w.outage+60 {
-		errors += 0.05
+		errors += s.Outage
 		shape.slowness *= 2
 	}
 	if index == 0 && w.now >= w.blip && w.now < w.blip+10 {
-		errors += 0.2
+		errors += s.PodBlip
 	}
 	if s.ColdStart && p.canary && w.now >= 0 {
 		shape.slowness *= 1 + 2*math.Exp(-w.now/10)

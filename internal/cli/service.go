@@ -65,8 +65,13 @@ func (o *serviceOptions) service() (simulation.Scenario, error) {
 		}
 	}
 	has := func(name string) bool { return slices.Contains(o.disturbances, name) }
-	s.Drift, s.Outage, s.PodBlip = has("drift"), has("outage"), has("pod-blip")
-	s.ColdStart, s.MetricsAway = has("cold-start"), has("metrics-away")
+	s.Drift, s.ColdStart, s.MetricsAway = has("drift"), has("cold-start"), has("metrics-away")
+	if has("outage") {
+		s.Outage = simulation.UsualOutage
+	}
+	if has("pod-blip") {
+		s.PodBlip = simulation.UsualPodBlip
+	}
 	if has("pod-spread") {
 		s.PodSpread = 0.3
 	}

@@ -52,17 +52,22 @@ func (e *exporter) let(key client.ObjectKey, flow flow) {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	e.count(time.Now())
-	one := e.workloads[key]
-	if one == nil {
-		one = &counted{revisions: map[string]*responses{}}
-		e.workloads[key] = one
-	}
+	one := e.known(key)
 	one.flow = flow
 	for _, hash := range []string{flow.stable, flow.canary} {
 		if hash != "" && one.revisions[hash] == nil {
 			one.revisions[hash] = &responses{}
 		}
 	}
+}
+
+func (e *exporter) known(key client.ObjectKey) *counted {
+	one := e.workloads[key]
+	if one == nil {
+		one = &counted{revisions: map[string]*responses{}}
+		e.workloads[key] = one
+	}
+	return one
 }
 
 // stop forgets a workload.
@@ -72,13 +77,13 @@ func (e *exporter) stop(key client.ObjectKey) {
 	delete(e.workloads, key)
 }
 
-// spoil makes a canary bad and returns since when.
+// spoil makes a workload's canary bad, the next if it has none, and returns since when.
 func (e *exporter) spoil(key client.ObjectKey) time.Time {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	now := time.Now()
 	e.count(now)
-	e.workloads[key].bad = true
+	e.known(key).bad = true
 	return now
 }
 

@@ -79,20 +79,25 @@ type mesh struct {
 	exporter *exporter
 
 	lock sync.Mutex
-	// retreats are told when the canary's weight has become 0 in force.
-	retreats map[client.ObjectKey]chan time.Time
+	// arrivals are told when the canary has got weight in force, retreats when it has none any more.
+	arrivals, retreats map[client.ObjectKey]chan time.Time
 }
 
 func newMesh(c client.Client, e *exporter) *mesh {
-	return &mesh{client: c, exporter: e, retreats: map[client.ObjectKey]chan time.Time{}}
+	return &mesh{client: c, exporter: e, arrivals: map[client.ObjectKey]chan time.Time{}, retreats: map[client.ObjectKey]chan time.Time{}}
 }
 
 // retreat is told once when the canary of a workload has lost its traffic.
-func (m *mesh) retreat(key client.ObjectKey) <-chan time.Time {
+func (m *mesh) retreat(key client.ObjectKey) <-chan time.Time { return m.expect(m.retreats, key) }
+
+// arrival is told once when the canary of a workload has got traffic.
+func (m *mesh) arrival(key client.ObjectKey) <-chan time.Time { return m.expect(m.arrivals, key) }
+
+func (m *mesh) expect(told map[client.ObjectKey]chan time.Time, key client.ObjectKey) <-chan time.Time {
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	m.retreats[key] = make(chan time.Time, 1)
-	return m.retreats[key]
+	told[key] = make(chan time.Time, 1)
+	return told[key]
 }
 
 func (m *mesh) look(ctx context.Context, key client.ObjectKey) error {
@@ -123,14 +128,15 @@ func (m *mesh) look(ctx context.Context, key client.ObjectKey) error {
 	if err := m.client.Status().Patch(ctx, split, client.MergeFrom(before)); err != nil {
 		return err
 	}
+	told := m.retreats
 	if flow.share > 0 {
-		return nil
+		told = m.arrivals
 	}
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	if waiting := m.retreats[key]; waiting != nil {
+	if waiting := told[key]; waiting != nil {
 		waiting <- time.Now()
-		delete(m.retreats, key)
+		delete(told, key)
 	}
 	return nil
 }

@@ -18,31 +18,44 @@ type reaction struct {
 	name string
 	// target of the 95th percentile; 0 for none.
 	target time.Duration
-	// give the reason, and say since when it is there.
-	give func(context.Context, client.ObjectKey) (time.Time, error)
+	// from are the workloads that it is given to, each once.
+	from *[]client.ObjectKey
+	// give the reason, and say since when it is there and where it is told that the canary has lost its traffic.
+	give func(context.Context, client.ObjectKey) (time.Time, <-chan time.Time, error)
 }
 
 // reactAll times each reaction, one workload after the other, while all others go on.
 func (b *bed) reactAll(ctx context.Context) ([]benchreport.Result, error) {
-	left := b.inRun()
+	running, resting := b.inRun(), b.atRest()
+	for _, key := range resting[:min(b.repeats, len(resting))] { // Whoever is released anew has been scraped for long.
+		b.exporter.let(key, flow{stable: oldHash(key)})
+	}
 	var all []benchreport.Result
 	for _, r := range []reaction{
-		{name: "sluice abort", give: b.abort},
-		{name: "first bad response (half of 50/s)", give: b.spoil, target: b.scrape + 1500*time.Millisecond},
-		{name: "Git reverts the template", give: b.revert, target: time.Second},
+		{name: "sluice abort", from: &running, give: b.abort},
+		{name: "first bad response (half of 50/s)", from: &resting, give: b.releaseBad, target: b.scrape + 1500*time.Millisecond},
+		{name: "first bad response in mid-run", from: &running, give: b.spoil},
+		{name: "Git reverts the template", from: &running, give: b.revert, target: time.Second},
 	} {
+		left := *r.from
 		if len(left) < b.repeats {
-			return nil, fmt.Errorf("%d workloads are left in a run, %d are needed", len(left), b.repeats)
+			return nil, fmt.Errorf("%d workloads are left for %s, %d are needed", len(left), r.name, b.repeats)
 		}
 		var took []time.Duration
-		for _, key := range left[:b.repeats] {
+		for i, key := range left[:b.repeats] {
+			// A reaction ends shortly after a scrape; the next begins at another time between two of them.
+			select {
+			case <-time.After(b.scrape * time.Duration(i) / time.Duration(b.repeats)):
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
 			one, err := b.react(ctx, r, key)
 			if err != nil {
 				return nil, fmt.Errorf("%s for %s: %w", r.name, key, err)
 			}
 			took = append(took, one)
 		}
-		left = left[b.repeats:]
+		*r.from = left[b.repeats:]
 		name := fmt.Sprintf("%s, %d times", r.name, b.repeats)
 		slow := benchreport.Result{Case: name, Metric: "to acknowledged weight 0, p95", Unit: "ms", Ours: milliseconds(ranked(took, .95))}
 		if r.target > 0 {
@@ -61,8 +74,7 @@ func (b *bed) react(ctx context.Context, r reaction, key client.ObjectKey) (time
 	const patience = 10 * time.Minute
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errNoRetreat)
 	defer cancel()
-	gone := b.mesh.retreat(key)
-	since, err := r.give(ctx, key)
+	since, gone, err := r.give(ctx, key)
 	if err != nil {
 		return 0, err
 	}
@@ -77,20 +89,37 @@ func (b *bed) react(ctx context.Context, r reaction, key client.ObjectKey) (time
 }
 
 // abort is what a person types; the program's start counts.
-func (b *bed) abort(ctx context.Context, key client.ObjectKey) (time.Time, error) {
-	began := time.Now()
+func (b *bed) abort(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
+	gone, began := b.mesh.retreat(key), time.Now()
 	output, err := exec.CommandContext(ctx, b.binary, "abort", key.Name, "--namespace="+key.Namespace, "--kubeconfig="+b.cluster.Kubeconfig).CombinedOutput()
 	if err != nil {
-		return began, fmt.Errorf("sluice abort: %w: %s", err, output)
+		return began, nil, fmt.Errorf("sluice abort: %w: %s", err, output)
 	}
-	return began, nil
+	return began, gone, nil
 }
 
-func (b *bed) spoil(_ context.Context, key client.ObjectKey) (time.Time, error) {
-	return b.exporter.spoil(key), nil
+// releaseBad releases a version that is bad from its first request.
+func (b *bed) releaseBad(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
+	b.exporter.spoil(key)
+	arrived := b.mesh.arrival(key)
+	if err := b.git(ctx, key, newImage); err != nil {
+		return time.Time{}, nil, err
+	}
+	select {
+	case at := <-arrived:
+		return at, b.mesh.retreat(key), nil
+	case <-ctx.Done():
+		return time.Time{}, nil, context.Cause(ctx)
+	}
 }
 
-func (b *bed) revert(ctx context.Context, key client.ObjectKey) (time.Time, error) {
-	began := time.Now()
-	return began, b.git(ctx, key, oldImage)
+// spoil makes a version bad that was good so far.
+func (b *bed) spoil(_ context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
+	gone := b.mesh.retreat(key)
+	return b.exporter.spoil(key), gone, nil
+}
+
+func (b *bed) revert(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
+	gone, began := b.mesh.retreat(key), time.Now()
+	return began, gone, b.git(ctx, key, oldImage)
 }

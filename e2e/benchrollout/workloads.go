@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,8 +31,10 @@ const (
 	replicas = 2
 
 	oldImage, newImage = "app:v1", "app:v2"
-	oldHash            = "v1"
 )
+
+// oldHash is that of a workload's first template. Templates differ in their labels, so no two have the same.
+func oldHash(key client.ObjectKey) string { return key.Name + "-v1" }
 
 // makeWorkloads makes all that a Canary needs, and the Canaries.
 func (b *bed) makeWorkloads(ctx context.Context) error {
@@ -74,7 +77,7 @@ func (b *bed) makeWorkload(ctx context.Context, key client.ObjectKey) error {
 	}
 	rs := &appsv1.ReplicaSet{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: key.Namespace, Name: key.Name + "-" + oldHash, Labels: map[string]string{"app": key.Name, appsv1.DefaultDeploymentUniqueLabelKey: oldHash},
+			Namespace: key.Namespace, Name: key.Name + "-" + oldHash(key), Labels: map[string]string{"app": key.Name, appsv1.DefaultDeploymentUniqueLabelKey: oldHash(key)},
 			Annotations: map[string]string{
 				"deployment.kubernetes.io/revision": "1", "deployment.kubernetes.io/desired-replicas": fmt.Sprint(replicas), "deployment.kubernetes.io/max-replicas": fmt.Sprint(replicas + 1),
 			},
@@ -82,8 +85,8 @@ func (b *bed) makeWorkload(ctx context.Context, key client.ObjectKey) error {
 		},
 		Spec: appsv1.ReplicaSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector.DeepCopy(), Template: *d.Spec.Template.DeepCopy()},
 	}
-	rs.Spec.Selector.MatchLabels[appsv1.DefaultDeploymentUniqueLabelKey] = oldHash
-	rs.Spec.Template.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = oldHash
+	rs.Spec.Selector.MatchLabels[appsv1.DefaultDeploymentUniqueLabelKey] = oldHash(key)
+	rs.Spec.Template.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = oldHash(key)
 	if err := b.client.Create(ctx, rs); err != nil {
 		return fmt.Errorf("create replicaset %s/%s: %w", key.Namespace, rs.Name, err)
 	}
@@ -123,6 +126,12 @@ func (b *bed) inRun() []client.ObjectKey {
 		keys = append(keys, b.workloads[i*stride])
 	}
 	return keys
+}
+
+// atRest are the others.
+func (b *bed) atRest() []client.ObjectKey {
+	running := b.inRun()
+	return slices.DeleteFunc(slices.Clone(b.workloads), func(key client.ObjectKey) bool { return slices.Contains(running, key) })
 }
 
 // phases counts the Canaries in each phase.

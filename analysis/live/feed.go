@@ -19,7 +19,7 @@ var ErrUnavailable = errors.New("live reports unavailable")
 
 const (
 	// pace of reads: twice per tally.
-	pace = 500 * time.Millisecond
+	pace = 250 * time.Millisecond
 	// staleAfter no answer is of now any more.
 	staleAfter = 3 * time.Second
 	// unaskedAfter is how long a workload is read for that nobody asks about.

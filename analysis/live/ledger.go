@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// silentAfter is how long a pod is waited for that does not report: three reports.
+	// silentAfter is how long a pod is waited for that does not report: six reports.
 	silentAfter = 3 * time.Second
 	// kept is how long rounds are kept: a gate asks every few seconds for those since its last look, and
-	// callers are held against a minute of them. A workload of a hundred pods has ten megabytes of them.
+	// callers are held against a minute of them. A workload of a hundred pods has twenty megabytes of them.
 	kept = 3 * time.Minute
 	// forgottenAfter is how long a pod is remembered that reports no more.
 	forgottenAfter = 10 * time.Minute

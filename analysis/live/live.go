@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package live makes rounds of what proxies report every second, for a gate that decides in seconds
+// Package live makes rounds of what proxies report twice a second, for a gate that decides in seconds
 // and needs no Prometheus.
 //
 // It must not know a cluster, a network or a clock: whoever receives the reports says whose they are

@@ -8,17 +8,20 @@ import (
 	"github.com/sluice-mesh/sluice/analysis"
 )
 
-// Live are the columns of what proxies report every second: in place of scrapes, and beside them.
+// reported is the time between two reports, in seconds.
+const reported = 0.5
+
+// Live are the columns of what proxies report: in place of scrapes, and beside them.
 func Live() []Rule {
 	return []Rule{
-		Gate(GateLive, usualPlan(), GateOptions{Vantage: Vantage{Scrape: 1}, Interval: 1, Fresh: true}),
+		Gate(GateLive, usualPlan(), GateOptions{Vantage: Vantage{Scrape: reported}, Interval: reported, Fresh: true}),
 		Beside(GateBeside, usualPlan(), 15, 5),
 	}
 }
 
 // Beside is the gate over scrapes and one over live reports beside it, which share the bound on false
-// rollbacks and of which the second can only fail a canary. Every so many reports of a pod are scraped;
-// the gate over them judges at the interval, in seconds.
+// rollbacks and of which the second can only fail a canary. A pod is scraped every so many seconds, and the gate
+// over that judges at the interval, in seconds.
 func Beside(name string, plan Plan, scrape, interval int) Rule {
 	plan.Config.FalseRollback /= 2
 	return Rule{Name: name, Run: func(s Scenario, seed uint64) Outcome { return runBeside(s, seed, plan, scrape, interval) }}
@@ -26,18 +29,18 @@ func Beside(name string, plan Plan, scrape, interval int) Rule {
 
 func runBeside(s Scenario, seed uint64, plan Plan, scrape, interval int) Outcome {
 	limit := plan.judgedEdge()
-	w := newWorld(s, Vantage{Scrape: 1}, seed, gateEdges(s, plan.Histogram, limit), limit)
+	w := newWorld(s, Vantage{Scrape: reported}, seed, gateEdges(s, plan.Histogram, limit), limit)
 	w.reported = true
 	reports, scrapes := newView(w, limit), newView(w, limit)
 	reports.picked = [2]time.Duration{}
 	due := make([]int, len(w.next))
 	for i := range due {
-		due[i] = int(float64(scrape) * w.random.Float64())
+		due[i] = int(float64(scrape) / reported * w.random.Float64())
 	}
 	w.scraped = func(scraper int, now float64) {
 		reports.scraped(scraper, now)
 		if due[scraper]--; due[scraper] < 0 {
-			due[scraper] = scrape - 1
+			due[scraper] = int(float64(scrape)/reported) - 1
 			if !w.down(now) {
 				scrapes.scraped(scraper, now)
 			}
@@ -55,14 +58,14 @@ func runBeside(s Scenario, seed uint64, plan Plan, scrape, interval int) Outcome
 	beside.gate.Enter(plan.gateStep(0, epoch()))
 	w.shift(run.Weight())
 	reader := &reader{view: scrapes, run: run}
-	for second, horizon := 1, plan.horizon(); w.now < horizon; second++ {
-		w.advance(w.now + 1)
+	for report, horizon := 1, plan.horizon(); w.now < horizon; report++ {
+		w.advance(float64(report) * reported)
 		if reason := beside.fails(at(w.now)); reason != "" {
 			outcome := w.judged(run, Outcome{RolledBack: true})
 			outcome.Reason = reason
 			return outcome
 		}
-		if second%interval != 0 || w.down(w.now) {
+		if report%int(float64(interval)/reported) != 0 || w.down(w.now) {
 			continue
 		}
 		reader.read()

@@ -32,7 +32,7 @@ import (
 	"github.com/sluice-mesh/sluice/rollout"
 )
 
-// What is done with what proxies report every second.
+// What is done with what proxies report twice a second.
 const (
 	liveOff    = "off"
 	liveBeside = "beside"
@@ -53,7 +53,7 @@ type liveOptions struct {
 }
 
 func (o *liveOptions) bind(flags *pflag.FlagSet) {
-	flags.StringVar(&o.mode, "live", liveOff, "what proxies report every second: beside (it takes bad canaries back, Prometheus lets good ones go on), alone (without Prometheus) or off")
+	flags.StringVar(&o.mode, "live", liveOff, "what proxies report twice a second: beside (it takes bad canaries back, Prometheus lets good ones go on), alone (without Prometheus) or off")
 	flags.StringVar(&o.controlPlane, "live-control-plane", "", "host:port of the mesh's control plane; default is its Service")
 	flags.StringVar(&o.trustDomain, "live-trust-domain", "cluster.local", "the mesh's trust domain")
 	flags.StringVar(&o.tokenFile, "live-token", "/var/run/secrets/sluice.dev/token", "service-account token for the mesh's certificate authority")

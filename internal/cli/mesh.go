@@ -62,7 +62,7 @@ func newMesh() *cobra.Command {
 	flags.StringVar(&options.proxyPullPolicy, "proxy-image-pull-policy", string(corev1.PullIfNotPresent), "Always, IfNotPresent or Never")
 	flags.StringVar(&options.proxyResources, "proxy-resources", "", "the sidecar's resources, as in a pod, in JSON")
 	flags.StringVar(&options.injectDefault, "inject-default", v1alpha1.InjectDisabled, "what happens to pods without the label sluice.dev/inject: enabled or disabled")
-	flags.BoolVar(&options.liveReports, "live-reports", false, "ask proxies what they count each second while a workload has a run, for a controller with --live")
+	flags.BoolVar(&options.liveReports, "live-reports", false, "ask proxies what they count twice a second while a workload has a run, for a controller with --live")
 	flags.StringVar(&options.defaultAccess, "default-access", v1alpha1.DefaultAccessAllow, "who may call pods where neither an AccessPolicy nor the namespace says it: allow, meshed or deny")
 	return command
 }

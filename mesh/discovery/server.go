@@ -42,7 +42,7 @@ type Options struct {
 	// Client writes the status of TrafficSplits.
 	Client      client.Client
 	TrustDomain spiffeid.TrustDomain
-	// Reader is who may read what proxies count each second. The zero ID is nobody: proxies are then not
+	// Reader is who may read what proxies count twice a second. The zero ID is nobody: proxies are then not
 	// asked for it.
 	Reader spiffeid.ID
 	// DefaultAccess is who may call pods where neither an AccessPolicy nor their namespace says it; everybody

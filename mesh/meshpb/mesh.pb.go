@@ -1034,7 +1034,7 @@ func (x *OpenCount) GetConnections() uint64 {
 	return 0
 }
 
-// Tally is what this proxy has counted since its session began, sent once a second while a workload
+// Tally is what this proxy has counted since its session began, sent twice a second while a workload
 // that it serves or calls has a split and the control plane asks for tallies. A session begins with the first such split and ends with the
 // last, or with the process; a stream that breaks does not end it.
 type Tally struct {

@@ -109,6 +109,9 @@ type Endpoint struct {
 	PodTemplateHash string `json:"podTemplateHash,omitempty"`
 	// Ready is false while the pod terminates: such endpoints serve only when nothing else is ready.
 	Ready bool `json:"ready"`
+	// Hints say for whose callers it is meant before others. All ready endpoints of a destination have them,
+	// or none has.
+	Hints Hints `json:"hints,omitzero"`
 }
 
 // Split shares requests to a workload between its revisions.
@@ -153,6 +156,8 @@ type Inbound struct {
 	// Workload is "namespace/name" of the pod's workload.
 	Workload        string `json:"workload,omitempty"`
 	PodTemplateHash string `json:"podTemplateHash,omitempty"`
+	// Location is where the pod runs.
+	Location Location `json:"location,omitzero"`
 	// Split is set while the workload has one.
 	Split *Split `json:"split,omitempty"`
 	// Peers are the workload's other meshed pods.

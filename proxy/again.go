@@ -76,9 +76,9 @@ func (c *chooser) again(answered *hop) (*hop, bool) {
 }
 
 // tiersWithin are the tiers that hold endpoints of a revision and no other before them.
-func tiersWithin(tiers [][]*mesh.Endpoint, of revision) [][]*mesh.Endpoint {
-	holds := func(tier []*mesh.Endpoint) bool {
-		return slices.ContainsFunc(tier, func(e *mesh.Endpoint) bool { return revisionOf(e) == of })
+func tiersWithin(tiers []tier, of revision) []tier {
+	holds := func(held tier) bool {
+		return slices.ContainsFunc(held.endpoints, func(e *mesh.Endpoint) bool { return revisionOf(e) == of })
 	}
 	begin := slices.IndexFunc(tiers, holds)
 	if begin < 0 {

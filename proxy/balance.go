@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,7 @@ func (t *tries) add(key string) {
 // pick chooses the next endpoint of the tiers: not one that was tried, of two drawn by chance the
 // cheaper one, suspects that are being tried already last. It returns nil when all were tried, or have as
 // much open as they may.
-func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64) *mesh.Endpoint {
+func (b *balancer) pick(tiers []tier, tried *tries, draw func() float64) *mesh.Endpoint {
 	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil || tried.full != nil {
 		return found
 	}
@@ -119,21 +120,28 @@ func (b *balancer) pick(tiers [][]*mesh.Endpoint, tried *tries, draw func() floa
 	return b.pickFrom(tiers, tried, draw, true, most)
 }
 
-func (b *balancer) pickFrom(tiers [][]*mesh.Endpoint, tried *tries, draw func() float64, anySuspect bool, most int) *mesh.Endpoint {
-	for _, tier := range tiers {
-		if b.sift(tier, tried, anySuspect) >= most {
+func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, anySuspect bool, most int) *mesh.Endpoint {
+	var full *mesh.Endpoint // Of the tiers that are only nearer.
+	for i, of := range tiers {
+		if !of.farther {
+			full = nil
+		}
+		last := i+1 == len(tiers) || !tiers[i+1].farther
+		if b.sift(of.endpoints, tried, anySuspect) >= most {
 			tried.full = nil // Others are asked next, and then the rest of these.
 			continue
 		}
+		full = cmp.Or(full, tried.full)
 		for _, endpoint := range tried.suspects {
-			if tried.probes = b.probe(endpoint.Address, len(tried.candidates) == 0); tried.probes {
+			if tried.probes = b.probe(endpoint.Address, last && len(tried.candidates) == 0); tried.probes {
 				return endpoint
 			}
 		}
 		if len(tried.candidates) > 0 {
 			return b.cheaper(tried.candidates, draw, tried.judged)
 		}
-		if tried.full != nil {
+		if tried.full = nil; last && full != nil {
+			tried.full = full
 			return nil // Another revision would hide that this one is too slow.
 		}
 	}

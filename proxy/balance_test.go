@@ -15,14 +15,19 @@ import (
 
 func netipAddr(text string) netip.Addr { return netip.MustParseAddr(text) }
 
-func tiersOf(tiers ...[]string) [][]*mesh.Endpoint {
-	var all [][]*mesh.Endpoint
+// tiersOf are tiers of endpoints; one that begins with "farther" is only farther than the one before.
+func tiersOf(tiers ...[]string) []tier {
+	var all []tier
 	for _, addresses := range tiers {
-		var tier []*mesh.Endpoint
+		var made tier
 		for _, address := range addresses {
-			tier = append(tier, &mesh.Endpoint{Address: address})
+			if address == "farther" {
+				made.farther = true
+				continue
+			}
+			made.endpoints = append(made.endpoints, &mesh.Endpoint{Address: address})
 		}
-		all = append(all, tier)
+		all = append(all, made)
 	}
 	return all
 }
@@ -46,7 +51,16 @@ func TestPick(t *testing.T) {
 		"suspects come last of their tier":           {tiers: [][]string{{"a", "b"}, {"c"}}, suspects: []string{"a"}, want: []string{"b", "a", "c"}},
 		"a tier of suspects is tried":                {tiers: [][]string{{"a"}, {"b"}}, suspects: []string{"a"}, want: []string{"a", "b"}},
 		"but not while another tries":                {tiers: [][]string{{"a"}, {"b"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"b", "a"}},
-		"unless there is nothing else":               {tiers: [][]string{{"a"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"a"}},
+		"suspects nearby wait while others are farther": {
+			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, suspects: []string{"a"}, want: []string{"b", "c", "a"},
+		},
+		"unless those are suspects, too": {
+			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, suspects: []string{"a", "b"}, want: []string{"b", "c", "a"},
+		},
+		"two nearby fail, then those farther, then another tier": {
+			tiers: [][]string{{"a1", "a2", "a3"}, {"farther", "b1", "b2"}, {"c"}}, want: []string{"a", "a", "b", "b", "c", "a"},
+		},
+		"unless there is nothing else": {tiers: [][]string{{"a"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBalancer(time.Now)
@@ -139,12 +153,20 @@ func TestFullEndpointsAreNotLeft(t *testing.T) {
 		want         string
 		isFull       bool
 	}{
-		"nothing is full":           {tiers: [][]string{{"a"}, {"b"}}, want: "a"},
-		"one of two":                {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, want: "b", isFull: true},
-		"all of the tier":           {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a", "b"}, isFull: true},
-		"and the rest has failed":   {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, failed: []string{"b"}, isFull: true},
-		"but two failed":            {tiers: [][]string{{"a", "b", "d"}, {"c"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "c"},
-		"and one has room":          {tiers: [][]string{{"a", "b", "d", "e"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "e", isFull: true},
+		"nothing is full":                     {tiers: [][]string{{"a"}, {"b"}}, want: "a"},
+		"one of two":                          {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, want: "b", isFull: true},
+		"all of the tier":                     {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a", "b"}, isFull: true},
+		"and the rest has failed":             {tiers: [][]string{{"a", "b"}, {"c"}}, full: []string{"a"}, failed: []string{"b"}, isFull: true},
+		"but two failed":                      {tiers: [][]string{{"a", "b", "d"}, {"c"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "c"},
+		"and one has room":                    {tiers: [][]string{{"a", "b", "d", "e"}}, full: []string{"a"}, failed: []string{"b", "d"}, want: "e", isFull: true},
+		"those nearby, but not those farther": {tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, full: []string{"a"}, want: "b"},
+		"those nearby and those farther":      {tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, full: []string{"a", "b"}, isFull: true},
+		"those nearby; the farther one failed": {
+			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, full: []string{"a"}, failed: []string{"b"}, isFull: true,
+		},
+		"those farther; the nearby one failed": {
+			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, full: []string{"b"}, failed: []string{"a"}, isFull: true,
+		},
 		"an empty tier is not full": {tiers: [][]string{{}, {"c"}}, want: "c"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -98,7 +98,14 @@ func TestTiersWithin(t *testing.T) {
 	endpoint := func(hash string) *mesh.Endpoint { return &mesh.Endpoint{Workload: "shop/shop", PodTemplateHash: hash} }
 	s, k := endpoint("s"), endpoint("k")
 	of := revisionOf(s)
-	require.Nil(t, tiersWithin([][]*mesh.Endpoint{{}, {k}}, of))
-	require.Equal(t, [][]*mesh.Endpoint{{s}}, tiersWithin([][]*mesh.Endpoint{{k}, {s}, {k}}, of))
-	require.Equal(t, [][]*mesh.Endpoint{{s}, {s, s}}, tiersWithin([][]*mesh.Endpoint{{s}, {s, s}, {k}, {s}}, of))
+	tiers := func(all ...[]*mesh.Endpoint) (made []tier) {
+		for _, endpoints := range all {
+			made = append(made, tier{endpoints: endpoints})
+		}
+		return made
+	}
+	one, two, other := []*mesh.Endpoint{s}, []*mesh.Endpoint{s, s}, []*mesh.Endpoint{k}
+	require.Nil(t, tiersWithin(tiers(nil, other), of))
+	require.Equal(t, tiers(one), tiersWithin(tiers(other, one, other), of))
+	require.Equal(t, tiers(one, two), tiersWithin(tiers(one, two, other, one), of))
 }

@@ -141,14 +141,14 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror
-		c.drawnEmpty = c.split && len(c.route.tiers[0]) == 0
+		c.drawnEmpty = c.split && len(c.route.tiers[0].endpoints) == 0
 		c.drawnGoing = c.drawnEmpty && slices.ContainsFunc(c.route.tiers, c.isDrawn)
 	}
 }
 
 // isDrawn: a tier, which has one revision's endpoints, has those of the one that was drawn.
-func (c *chooser) isDrawn(tier []*mesh.Endpoint) bool {
-	return len(tier) > 0 && revisionOf(tier[0]) == c.drawn
+func (c *chooser) isDrawn(of tier) bool {
+	return len(of.endpoints) > 0 && revisionOf(of.endpoints[0]) == c.drawn
 }
 
 // labelsOfFailure are the labels under which a request that got no answer counts: those of the

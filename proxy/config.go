@@ -61,7 +61,7 @@ func newConfig(now func() time.Time, onApply func(*mesh.Snapshot)) *Config {
 	}
 	// Until it is known who may call the pod nobody may. Nothing is lost by it: the proxy is not ready.
 	config.snapshot.Store(&mesh.Snapshot{Inbound: mesh.Inbound{Access: &mesh.Access{Default: mesh.AccessDeny}}})
-	config.routes.Store(newRoutes())
+	config.routes.Store(newRoutes(mesh.Location{}))
 	return config
 }
 
@@ -168,7 +168,7 @@ func (c *Config) apply(response *meshpb.WatchResponse) {
 func (c *Config) publish(next *mesh.Snapshot) {
 	c.routing.Lock()
 	c.snapshot.Store(next)
-	c.routes.Store(newRoutes())
+	c.routes.Store(newRoutes(next.Inbound.Location))
 	c.routing.Unlock()
 	if c.onApply != nil {
 		c.onApply(next)

@@ -109,11 +109,11 @@ func simulate(pods []*simulated, perSecond float64, from, to time.Duration, judg
 	began := time.Unix(1, 0)
 	now := time.Duration(0)
 	b := newBalancer(func() time.Time { return began.Add(now) })
-	var tier []*mesh.Endpoint
+	var all []*mesh.Endpoint
 	of := map[string]*simulated{}
 	for i, pod := range pods {
 		address := fmt.Sprintf("10.0.0.%d:80", i)
-		tier = append(tier, &mesh.Endpoint{Address: address})
+		all = append(all, &mesh.Endpoint{Address: address})
 		of[address] = pod
 	}
 	var open underWay
@@ -131,7 +131,7 @@ func simulate(pods []*simulated, perSecond float64, from, to time.Duration, judg
 	sent := 0
 	for at := time.Duration(0); at < to; at += time.Duration(random.ExpFloat64() / perSecond * float64(time.Second)) {
 		end(at)
-		endpoint := b.pick([][]*mesh.Endpoint{tier}, &tries{judged: judged}, random.Float64)
+		endpoint := b.pick([]tier{{endpoints: all}}, &tries{judged: judged}, random.Float64)
 		pod := of[endpoint.Address]
 		if at >= from {
 			pod.got++

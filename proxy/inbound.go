@@ -242,7 +242,7 @@ func (s *inboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() fl
 	}
 	chosen.drawn = revision{inbound.Workload, drawn.PodTemplateHash}
 	key := routeKey{at: inbound, own: s.own, hash: drawn.PodTemplateHash, alone: s.where == placeOwn}
-	chosen.tiers = kept.tiers(key, func() [][]*mesh.Endpoint { return inboundTiers(inbound, s.own, s.where, drawn) })
+	chosen.tiers = kept.tiers(key, func() []tier { return inboundTiers(inbound, s.own, s.where, drawn) })
 	return chosen
 }
 
@@ -262,7 +262,7 @@ func (s *inboundSide) keep() side {
 }
 
 // inboundTiers orders the own application and its peers for a revision.
-func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
+func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.RevisionWeight) []tier {
 	self := mesh.Endpoint{
 		Address:         own,
 		Workload:        inbound.Workload,
@@ -270,7 +270,7 @@ func inboundTiers(inbound *mesh.Inbound, own string, where place, drawn mesh.Rev
 		Ready:           true,
 	}
 	if where == placeOwn {
-		return [][]*mesh.Endpoint{{&self}}
+		return []tier{{endpoints: []*mesh.Endpoint{&self}}}
 	}
 	all := &mesh.Destination{Address: own, Endpoints: append([]mesh.Endpoint{self}, inbound.Peers...)}
 	split := inbound.Split

@@ -127,7 +127,7 @@ func (m *mirrors) run(ctx context.Context) {
 func (m *mirrors) send(ctx context.Context, request mirrorCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, mirrorTime)
 	defer cancel()
-	endpoint := m.proxy.balancer.pick([][]*mesh.Endpoint{request.to.endpoints}, &tries{judged: true}, rand.Float64)
+	endpoint := m.proxy.balancer.pick([]tier{{endpoints: request.to.endpoints}}, &tries{judged: true}, rand.Float64)
 	if endpoint == nil {
 		return errNoMirror
 	}

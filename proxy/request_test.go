@@ -80,15 +80,15 @@ func TestMatchedRequestsGoToTheCanary(t *testing.T) {
 		Endpoints: []mesh.Endpoint{endpoint("s1", "n/a", "s"), endpoint("k1", "n/a", "k")},
 		Splits:    []mesh.Split{split},
 	}
-	matched := chooseRoute(newRoutes(), destination, withHeader("X-Team", "beta"), shares(0.1))
+	matched := chooseRoute(newRoutes(mesh.Location{}), destination, withHeader("X-Team", "beta"), shares(0.1))
 	require.Equal(t, revision{"n/a", "k"}, matched.drawn)
 	require.Equal(t, [][]string{{"k1"}, {"s1"}}, addressesOf(matched.tiers))
-	other := chooseRoute(newRoutes(), destination, withHeader("X-Team", "gamma"), shares(0.99))
+	other := chooseRoute(newRoutes(mesh.Location{}), destination, withHeader("X-Team", "gamma"), shares(0.99))
 	require.Equal(t, revision{"n/a", "s"}, other.drawn)
 	require.Equal(t, [][]string{{"s1"}}, addressesOf(other.tiers), "the canary takes nothing unasked")
 
 	destination.Endpoints = destination.Endpoints[:1]
-	orphan := chooseRoute(newRoutes(), destination, withHeader("X-Team", "beta"), shares(0.1))
+	orphan := chooseRoute(newRoutes(mesh.Location{}), destination, withHeader("X-Team", "beta"), shares(0.1))
 	require.Equal(t, revision{"n/a", "k"}, orphan.drawn, "it counts for the canary")
 	require.Equal(t, [][]string{{}, {"s1"}}, addressesOf(orphan.tiers), "and stable serves it")
 }
@@ -124,7 +124,7 @@ func TestMirrorOf(t *testing.T) {
 				require.Nil(t, got)
 				return
 			}
-			require.Equal(t, [][]string{{"k1"}}, addressesOf([][]*mesh.Endpoint{got.endpoints}), "the ready canary pods with a proxy")
+			require.Equal(t, [][]string{{"k1"}}, addressesOf([]tier{{endpoints: got.endpoints}}), "the ready canary pods with a proxy")
 		})
 	}
 	split := weights("n/a", 90, 10)

@@ -23,7 +23,7 @@ type route struct {
 	drawn revision
 	// tiers of endpoints, to be tried in order. The first holds those of the drawn revision and is
 	// empty when it has none.
-	tiers [][]*mesh.Endpoint
+	tiers []tier
 	// split says that the weights of a split were applied.
 	split bool
 	// cookie is the Set-Cookie that keeps the user where the request went; empty for none.
@@ -34,6 +34,14 @@ type route struct {
 	most uint32
 }
 
+// tier are endpoints among which the next is drawn.
+type tier struct {
+	endpoints []*mesh.Endpoint
+	// farther says that they are of the same kind as those of the tier before, and only farther from the
+	// caller: where those have as much open as they may, these serve.
+	farther bool
+}
+
 // chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by
 // what the request is and by weight, and orders the endpoints. It is pure: draw gives numbers in
 // [0, 1), and what is kept follows from the destination.
@@ -41,7 +49,7 @@ func chooseRoute(kept *routes, destination *mesh.Destination, request requestVie
 	if len(destination.Endpoints) == 0 {
 		return route{}
 	}
-	workload := drawWorkload(destination.Endpoints, draw)
+	workload := drawWorkload(destination.Endpoints, kept.at, draw)
 	own := addressed(destination)
 	if own != nil {
 		// Who dials a pod of a split workload means its workload, not another of the Service.
@@ -63,13 +71,13 @@ func chooseRoute(kept *routes, destination *mesh.Destination, request requestVie
 }
 
 // drawnTiers orders the endpoints for a revision of a split workload.
-func drawnTiers(kept *routes, destination *mesh.Destination, split *mesh.Split, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
-	return kept.tiers(routeKey{to: destination, workload: split.Workload, hash: drawn.PodTemplateHash}, func() [][]*mesh.Endpoint {
+func drawnTiers(kept *routes, destination *mesh.Destination, split *mesh.Split, drawn mesh.RevisionWeight) []tier {
+	return kept.tiers(routeKey{to: destination, workload: split.Workload, hash: drawn.PodTemplateHash}, func() []tier {
 		serving := destination.Endpoints
 		if addressed(destination) != nil {
 			serving = slices.DeleteFunc(slices.Clone(serving), func(e mesh.Endpoint) bool { return e.Workload != split.Workload })
 		}
-		return preferred(splitTiers(destination, serving, split, drawn), destination.Address)
+		return preferred(nearestFirst(splitTiers(destination, serving, split, drawn), kept.at), destination.Address)
 	})
 }
 
@@ -79,7 +87,7 @@ func withoutSplit(kept *routes, destination *mesh.Destination) route {
 	if own == nil {
 		return route{}
 	}
-	tiers := kept.tiers(routeKey{to: destination, alone: true}, func() [][]*mesh.Endpoint { return [][]*mesh.Endpoint{{own}} })
+	tiers := kept.tiers(routeKey{to: destination, alone: true}, func() []tier { return []tier{{endpoints: []*mesh.Endpoint{own}}} })
 	return route{drawn: revisionOf(own), tiers: tiers}
 }
 
@@ -107,31 +115,6 @@ func splitOf(destination *mesh.Destination, workload string) *mesh.Split {
 		}
 	}
 	return nil
-}
-
-// drawWorkload gives each workload a share in proportion to its ready endpoints, or to all of them
-// while none is ready.
-func drawWorkload(endpoints []mesh.Endpoint, draw func() float64) string {
-	total, ready := len(endpoints), 0
-	for i := range endpoints {
-		if endpoints[i].Ready {
-			ready++
-		}
-	}
-	if ready > 0 {
-		total = ready
-	}
-	nth := int(draw() * float64(total))
-	for i := range endpoints {
-		if ready > 0 && !endpoints[i].Ready {
-			continue
-		}
-		if nth == 0 {
-			return endpoints[i].Workload
-		}
-		nth--
-	}
-	return endpoints[len(endpoints)-1].Workload
 }
 
 // drawRevision gives what matches to the canary and draws the rest by weight; cookie is what keeps
@@ -192,8 +175,8 @@ func stableOf(split *mesh.Split) mesh.RevisionWeight {
 // else has a weight, then what the split does not list; first the ready ones, then the terminating
 // ones, then other workloads. A revision with weight 0 other than stable is in none: what was
 // rejected or not yet analysed takes no traffic, not even in need.
-func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *mesh.Split, drawn mesh.RevisionWeight) [][]*mesh.Endpoint {
-	tiers := make([][]*mesh.Endpoint, 2*rankCount, 2*rankCount+1)
+func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *mesh.Split, drawn mesh.RevisionWeight) []tier {
+	tiers := make([]tier, 2*rankCount, 2*rankCount+1)
 	for i := range serving {
 		endpoint := &serving[i]
 		if endpoint.Workload != split.Workload {
@@ -206,7 +189,7 @@ func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *m
 		if !endpoint.Ready {
 			rank += rankCount
 		}
-		tiers[rank] = append(tiers[rank], endpoint)
+		tiers[rank].endpoints = append(tiers[rank].endpoints, endpoint)
 	}
 	return compactTiers(append(tiers, otherWorkloads(destination, serving, split.Workload)))
 }
@@ -214,26 +197,26 @@ func splitTiers(destination *mesh.Destination, serving []mesh.Endpoint, split *m
 // unsplitRoute orders the endpoints of a workload without a split: its ready ones, those of others,
 // the terminating ones.
 func unsplitRoute(kept *routes, destination *mesh.Destination, workload string) route {
-	tiers := kept.tiers(routeKey{to: destination, workload: workload}, func() [][]*mesh.Endpoint {
-		var ready, terminating []*mesh.Endpoint
+	tiers := kept.tiers(routeKey{to: destination, workload: workload}, func() []tier {
+		var ready, terminating tier
 		for i := range destination.Endpoints {
 			switch endpoint := &destination.Endpoints[i]; {
 			case endpoint.Workload != workload:
 			case endpoint.Ready:
-				ready = append(ready, endpoint)
+				ready.endpoints = append(ready.endpoints, endpoint)
 			default:
-				terminating = append(terminating, endpoint)
+				terminating.endpoints = append(terminating.endpoints, endpoint)
 			}
 		}
-		return compactTiers([][]*mesh.Endpoint{ready, otherWorkloads(destination, destination.Endpoints, workload), terminating})
+		return nearestFirst(compactTiers([]tier{ready, otherWorkloads(destination, destination.Endpoints, workload), terminating}), kept.at)
 	})
 	return route{drawn: revision{workload: workload}, tiers: tiers}
 }
 
 // otherWorkloads are the ready endpoints of a Service's other workloads, which serve when the drawn
 // one cannot at all. Revisions that their own splits keep from traffic are left out.
-func otherWorkloads(destination *mesh.Destination, serving []mesh.Endpoint, workload string) []*mesh.Endpoint {
-	var others []*mesh.Endpoint
+func otherWorkloads(destination *mesh.Destination, serving []mesh.Endpoint, workload string) tier {
+	var others tier
 	for i := range serving {
 		endpoint := &serving[i]
 		if endpoint.Workload == workload || !endpoint.Ready {
@@ -244,7 +227,7 @@ func otherWorkloads(destination *mesh.Destination, serving []mesh.Endpoint, work
 				continue
 			}
 		}
-		others = append(others, endpoint)
+		others.endpoints = append(others.endpoints, endpoint)
 	}
 	return others
 }
@@ -278,25 +261,26 @@ func rankOf(hash string, split *mesh.Split, drawn mesh.RevisionWeight) int {
 }
 
 // preferred puts one endpoint before the others of its tier.
-func preferred(tiers [][]*mesh.Endpoint, address string) [][]*mesh.Endpoint {
-	for i, tier := range tiers {
-		at := slices.IndexFunc(tier, func(e *mesh.Endpoint) bool { return e.Address == address })
-		if at < 0 || len(tier) == 1 {
+func preferred(tiers []tier, address string) []tier {
+	for i, of := range tiers {
+		at := slices.IndexFunc(of.endpoints, func(e *mesh.Endpoint) bool { return e.Address == address })
+		if at < 0 || len(of.endpoints) == 1 {
 			continue
 		}
-		others := slices.Delete(slices.Clone(tier), at, at+1)
-		return slices.Concat(tiers[:i], [][]*mesh.Endpoint{{tier[at]}, others}, tiers[i+1:])
+		others := slices.Delete(slices.Clone(of.endpoints), at, at+1)
+		cut := []tier{{of.endpoints[at : at+1], of.farther}, {others, true}}
+		return slices.Concat(tiers[:i], cut, tiers[i+1:])
 	}
 	return tiers
 }
 
 // compactTiers drops empty tiers but the first, whose emptiness says that the drawn revision has no
 // endpoint.
-func compactTiers(tiers [][]*mesh.Endpoint) [][]*mesh.Endpoint {
+func compactTiers(tiers []tier) []tier {
 	kept := tiers[:1]
-	for _, tier := range tiers[1:] {
-		if len(tier) > 0 {
-			kept = append(kept, tier)
+	for _, of := range tiers[1:] {
+		if len(of.endpoints) > 0 {
+			kept = append(kept, of)
 		}
 	}
 	return kept

@@ -38,11 +38,11 @@ func shares(values ...float64) func() float64 {
 	}
 }
 
-func addressesOf(tiers [][]*mesh.Endpoint) [][]string {
+func addressesOf(tiers []tier) [][]string {
 	var all [][]string
-	for _, tier := range tiers {
+	for _, of := range tiers {
 		names := []string{}
-		for _, e := range tier {
+		for _, e := range of.endpoints {
 			names = append(names, e.Address)
 		}
 		all = append(all, names)
@@ -154,7 +154,7 @@ func TestChooseRoute(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := chooseRoute(newRoutes(), &test.destination, requestView{}, shares(test.shares...))
+			got := chooseRoute(newRoutes(mesh.Location{}), &test.destination, requestView{}, shares(test.shares...))
 			require.Equal(t, test.drawn, got.drawn)
 			require.Equal(t, test.split, got.split)
 			require.Equal(t, test.tiers, addressesOf(got.tiers))
@@ -171,7 +171,7 @@ func TestChooseRouteSharesAreTheWeights(t *testing.T) {
 	const draws = 100_000
 	counts := map[revision]int{}
 	for range draws {
-		counts[chooseRoute(newRoutes(), destination, requestView{}, random.Float64).drawn]++
+		counts[chooseRoute(newRoutes(mesh.Location{}), destination, requestView{}, random.Float64).drawn]++
 	}
 	require.InDelta(t, draws*0.45, counts[revision{"n/a", "s"}], draws*0.01)
 	require.InDelta(t, draws*0.05, counts[revision{"n/a", "k"}], draws*0.01)
@@ -216,7 +216,7 @@ func TestInboundRoute(t *testing.T) {
 		"no split where one was":                      {inbound("s", nil, canary), placeShared, 0.9, "s", [][]string{{"own"}, {"k1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := (&inboundSide{own: "own", where: test.where}).ways(&mesh.Snapshot{Inbound: *test.inbound}, newRoutes(), shares(test.share))
+			got := (&inboundSide{own: "own", where: test.where}).ways(&mesh.Snapshot{Inbound: *test.inbound}, newRoutes(mesh.Location{}), shares(test.share))
 			require.Equal(t, revision{"n/a", test.drawn}, got.drawn)
 			require.Equal(t, test.tiers, addressesOf(got.tiers))
 		})

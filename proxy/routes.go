@@ -15,7 +15,9 @@ const routesMost = 4096
 // snapshot and from what was drawn, and is worked out when it is first needed.
 type routes struct {
 	mutex sync.RWMutex
-	kept  map[routeKey][][]*mesh.Endpoint
+	kept  map[routeKey][]tier
+	// at is where the pod runs.
+	at mesh.Location
 }
 
 // routeKey is what an order follows from: where a request goes to, or the pod that it has come to,
@@ -30,10 +32,10 @@ type routeKey struct {
 	alone bool
 }
 
-func newRoutes() *routes { return &routes{kept: map[routeKey][][]*mesh.Endpoint{}} }
+func newRoutes(at mesh.Location) *routes { return &routes{kept: map[routeKey][]tier{}, at: at} }
 
 // tiers returns what is kept, or what work returns.
-func (r *routes) tiers(key routeKey, work func() [][]*mesh.Endpoint) [][]*mesh.Endpoint {
+func (r *routes) tiers(key routeKey, work func() []tier) []tier {
 	r.mutex.RLock()
 	tiers, ok := r.kept[key]
 	r.mutex.RUnlock()

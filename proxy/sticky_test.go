@@ -31,7 +31,7 @@ func atWeights(t *testing.T, sticky *mesh.Stickiness, request requestView, rando
 		// The callee's side, whose order of pods and of revisions is another, finds the same.
 		split.Revisions[0], split.Revisions[1] = split.Revisions[1], split.Revisions[0]
 		inbound := &mesh.Inbound{Workload: "n/a", PodTemplateHash: "s", Split: &split}
-		there := (&inboundSide{own: "own", where: placeShared, request: request}).ways(&mesh.Snapshot{Inbound: *inbound}, newRoutes(), random.Float64)
+		there := (&inboundSide{own: "own", where: placeShared, request: request}).ways(&mesh.Snapshot{Inbound: *inbound}, newRoutes(mesh.Location{}), random.Float64)
 		require.Equal(t, drawn.PodTemplateHash, there.drawn.hash, "both sides agree")
 	}
 	return met

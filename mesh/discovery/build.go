@@ -53,7 +53,9 @@ type Index struct {
 	// policies by "namespace/name" of the Service.
 	policies map[string]trafficPolicy
 	// ports by "namespace/name" of the pod.
-	ports  map[string][]podPort
+	ports map[string][]podPort
+	// zones by the name of their node.
+	zones  map[string]string
 	access access
 }
 
@@ -85,6 +87,7 @@ func Build(trustDomain spiffeid.TrustDomain, inputs Inputs) *Index {
 		splits:    map[string]*split{},
 		policies:  policiesOf(inputs.TrafficPolicies),
 		ports:     map[string][]podPort{},
+		zones:     map[string]string{},
 		access:    newAccess(trustDomain, inputs),
 	}
 	index.addServices(inputs.Services)
@@ -117,6 +120,7 @@ func (x *Index) addSlices(list []*discoveryv1.EndpointSlice, services []*corev1.
 		byKey[keyOf(service)] = service
 	}
 	for _, slice := range list {
+		x.addZones(slice)
 		key := slice.Namespace + "/" + slice.Labels[discoveryv1.LabelServiceName]
 		service := byKey[key]
 		if service == nil {

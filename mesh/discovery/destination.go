@@ -67,7 +67,9 @@ func (x *Index) endpointsOf(address netip.Addr, found servicePort) []mesh.Endpoi
 	slices.SortFunc(endpoints, func(a, b mesh.Endpoint) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), compareBool(b.Ready, a.Ready))
 	})
-	return slices.CompactFunc(endpoints, func(a, b mesh.Endpoint) bool { return a.Address == b.Address })
+	endpoints = slices.CompactFunc(endpoints, func(a, b mesh.Endpoint) bool { return a.Address == b.Address })
+	keepHints(endpoints)
+	return endpoints
 }
 
 // endpointOf returns a slice's entry as an endpoint; ok is false when it takes no requests.
@@ -96,6 +98,7 @@ func (x *Index) endpointOf(slice *discoveryv1.EndpointSlice, entry discoveryv1.E
 	}
 	endpoint.Address = netip.AddrPortFrom(address, port).String()
 	endpoint.Ready = ready && !terminating
+	endpoint.Hints = hintsOf(entry.Hints)
 	return endpoint, true
 }
 
@@ -173,6 +176,7 @@ func (x *Index) Inbound(key string) *mesh.Inbound {
 		PodTemplateHash: found.hash,
 		Protocols:       x.protocolsOf(found),
 		Access:          x.access.of(found),
+		Location:        found.location,
 	}
 	if split := x.splits[found.workload]; split != nil {
 		inbound.Split = &split.Split

@@ -61,6 +61,7 @@ func keepPod(object any) (any, error) {
 	kept.ManagedFields, kept.Annotations = nil, nil
 	kept.Spec.ServiceAccountName = full.Spec.ServiceAccountName
 	kept.Spec.HostNetwork = full.Spec.HostNetwork
+	kept.Spec.NodeName = full.Spec.NodeName
 	if hasProxy(full) {
 		kept.Spec.InitContainers = keepProbed(full.Spec.InitContainers)
 		kept.Spec.Containers = keepProbed(full.Spec.Containers)

@@ -41,6 +41,7 @@ type pod struct {
 	called string
 	// ready is the pod's own readiness; terminating pods may still be ready.
 	ready, terminating bool
+	location           mesh.Location
 	// peer is endpoint(0), made once because each other pod of the workload needs it.
 	peer mesh.Endpoint
 }
@@ -72,6 +73,7 @@ func (x *Index) addPods(trustDomain spiffeid.TrustDomain, inputs Inputs) {
 		made := makePod(trustDomain, object)
 		made.workload = x.workloadOf(object, replicaSets)
 		made.called = calledOf(object, made.workload)
+		made.location = x.locationOf(object)
 		if made.identity != "" {
 			x.access.addProbes(made.key(), object)
 		}

@@ -330,7 +330,7 @@ func equalDestinations(a, b *mesh.Destination) bool {
 }
 
 func equalInbounds(a, b *mesh.Inbound) bool {
-	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash &&
+	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash && a.Location == b.Location &&
 		slices.EqualFunc(inboundSplits(a), inboundSplits(b), mesh.Split.Equal) &&
 		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && a.Access.Equal(b.Access)
 }

@@ -386,6 +386,7 @@ func TestEqualDestinationsSeesEachField(t *testing.T) {
 		"service":    func(d *mesh.Destination) { d.Service.Port = 1 },
 		"protocol":   func(d *mesh.Destination) { d.Protocol = mesh.ProtocolHTTP1 },
 		"endpoint":   func(d *mesh.Destination) { d.Endpoints[0].Ready = true },
+		"hint":       func(d *mesh.Destination) { d.Endpoints[0].Hints.Zones = "a" },
 		"generation": func(d *mesh.Destination) { d.Splits[0].Generation = 2 },
 		"weight":     func(d *mesh.Destination) { d.Splits[0].Revisions[0].Weight = 1 },
 	} {
@@ -420,6 +421,7 @@ func TestInboundsAreSkippedOnlyWhenEqual(t *testing.T) {
 		"a peer's end": {func(s *scene) {
 			s.inputs.Pods = slices.Delete(s.inputs.Pods, podNamed(s, "checkout-bbb-1"), podNamed(s, "checkout-bbb-1")+1)
 		}, false},
+		"its node":             {changePod("checkout-aaa-1", func(p *corev1.Pod) { p.Spec.NodeName = "n1" }), false},
 		"the split":            {func(s *scene) { s.inputs.TrafficSplits = nil }, false},
 		"the ReplicaSet's end": {func(s *scene) { s.inputs.ReplicaSets[0] = s.inputs.ReplicaSets[1] }, false},
 		"the port's protocol": {func(s *scene) {

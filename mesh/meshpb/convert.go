@@ -10,6 +10,7 @@ package meshpb
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sluice-mesh/sluice/mesh"
 )
@@ -103,6 +104,8 @@ func FromInbound(inbound *mesh.Inbound) *Inbound {
 		PodTemplateHash: inbound.PodTemplateHash,
 		Peers:           convert(inbound.Peers, fromEndpoint),
 		Access:          fromAccess(inbound.Access),
+		Node:            inbound.Location.Node,
+		Zone:            inbound.Location.Zone,
 	}
 	if inbound.Split != nil {
 		message.Split = fromSplit(*inbound.Split)
@@ -126,6 +129,7 @@ func (x *Inbound) ToMesh() *mesh.Inbound {
 		PodTemplateHash: x.GetPodTemplateHash(),
 		Peers:           convert(x.GetPeers(), toEndpoint),
 		Access:          toAccess(x.GetAccess()),
+		Location:        mesh.Location{Node: x.GetNode(), Zone: x.GetZone()},
 	}
 	if x.GetSplit() != nil {
 		split := toSplit(x.GetSplit())
@@ -152,6 +156,8 @@ func fromEndpoint(endpoint mesh.Endpoint) *Endpoint {
 		Workload:        endpoint.Workload,
 		PodTemplateHash: endpoint.PodTemplateHash,
 		Ready:           endpoint.Ready,
+		HintedNodes:     toNames(endpoint.Hints.Nodes),
+		HintedZones:     toNames(endpoint.Hints.Zones),
 	}
 }
 
@@ -164,7 +170,18 @@ func toEndpoint(message *Endpoint) mesh.Endpoint {
 		Workload:        message.GetWorkload(),
 		PodTemplateHash: message.GetPodTemplateHash(),
 		Ready:           message.GetReady(),
+		Hints: mesh.Hints{
+			Nodes: strings.Join(message.GetHintedNodes(), ","),
+			Zones: strings.Join(message.GetHintedZones(), ","),
+		},
 	}
+}
+
+func toNames(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
 }
 
 func fromSplit(split mesh.Split) *Split {

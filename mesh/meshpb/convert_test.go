@@ -52,7 +52,7 @@ func TestDestinationRoundTrip(t *testing.T) {
 					Namespace: "shop", Pod: "checkout-aaa-1", Workload: "shop/checkout",
 					PodTemplateHash: "aaa", Ready: true,
 				},
-				{Address: "10.244.0.6:8080", Namespace: "shop", Pod: "checkout-bbb-1"},
+				{Address: "10.244.0.6:8080", Namespace: "shop", Pod: "checkout-bbb-1", Hints: mesh.Hints{Nodes: "n1", Zones: "a,b"}},
 			},
 			Splits:   []mesh.Split{split},
 			Timeouts: mesh.Timeouts{Request: 10_000, Try: 500, Idle: 60_000},
@@ -77,7 +77,7 @@ func TestInboundRoundTrip(t *testing.T) {
 		"nil":   nil,
 		"empty": {},
 		"whole": {
-			Workload: "shop/checkout", PodTemplateHash: "aaa",
+			Workload: "shop/checkout", PodTemplateHash: "aaa", Location: mesh.Location{Node: "n1", Zone: "a"},
 			Split: &mesh.Split{
 				Workload: "shop/checkout", Generation: 2,
 				Revisions: []mesh.RevisionWeight{{Name: "stable", PodTemplateHash: "aaa", Weight: 100}},

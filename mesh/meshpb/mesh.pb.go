@@ -1647,7 +1647,11 @@ type Endpoint struct {
 	Workload        string `protobuf:"bytes,5,opt,name=workload,proto3" json:"workload,omitempty"`
 	PodTemplateHash string `protobuf:"bytes,6,opt,name=pod_template_hash,json=podTemplateHash,proto3" json:"pod_template_hash,omitempty"`
 	// False while the pod terminates: such endpoints are used only when nothing else is ready.
-	Ready         bool `protobuf:"varint,7,opt,name=ready,proto3" json:"ready,omitempty"`
+	Ready bool `protobuf:"varint,7,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Names of nodes and of zones for whose callers the endpoint is meant before others. All ready endpoints
+	// of a destination have some, or none has.
+	HintedNodes   []string `protobuf:"bytes,8,rep,name=hinted_nodes,json=hintedNodes,proto3" json:"hinted_nodes,omitempty"`
+	HintedZones   []string `protobuf:"bytes,9,rep,name=hinted_zones,json=hintedZones,proto3" json:"hinted_zones,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1729,6 +1733,20 @@ func (x *Endpoint) GetReady() bool {
 		return x.Ready
 	}
 	return false
+}
+
+func (x *Endpoint) GetHintedNodes() []string {
+	if x != nil {
+		return x.HintedNodes
+	}
+	return nil
+}
+
+func (x *Endpoint) GetHintedZones() []string {
+	if x != nil {
+		return x.HintedZones
+	}
+	return nil
 }
 
 type Split struct {
@@ -2148,7 +2166,10 @@ type Inbound struct {
 	// Protocols of the pod's ports where they are known, by port.
 	Protocols map[uint32]Protocol `protobuf:"bytes,5,rep,name=protocols,proto3" json:"protocols,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value,enum=sluice.mesh.v1alpha1.Protocol"`
 	// Absent when everybody may call the pod.
-	Access        *Access `protobuf:"bytes,6,opt,name=access,proto3" json:"access,omitempty"`
+	Access *Access `protobuf:"bytes,6,opt,name=access,proto3" json:"access,omitempty"`
+	// Where the pod runs; empty when that is not known.
+	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Zone          string `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2223,6 +2244,20 @@ func (x *Inbound) GetAccess() *Access {
 		return x.Access
 	}
 	return nil
+}
+
+func (x *Inbound) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Inbound) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
 }
 
 // Access says who may call a pod. What narrows a rule in a later version must not come in the fields of
@@ -2797,7 +2832,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\bTimeouts\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\rR\arequest\x12\x10\n" +
 	"\x03try\x18\x02 \x01(\rR\x03try\x12\x12\n" +
-	"\x04idle\x18\x03 \x01(\rR\x04idle\"\xce\x01\n" +
+	"\x04idle\x18\x03 \x01(\rR\x04idle\"\x94\x02\n" +
 	"\bEndpoint\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bidentity\x18\x02 \x01(\tR\bidentity\x12\x1c\n" +
@@ -2805,7 +2840,9 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x03pod\x18\x04 \x01(\tR\x03pod\x12\x1a\n" +
 	"\bworkload\x18\x05 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x06 \x01(\tR\x0fpodTemplateHash\x12\x14\n" +
-	"\x05ready\x18\a \x01(\bR\x05ready\"\xbd\x02\n" +
+	"\x05ready\x18\a \x01(\bR\x05ready\x12!\n" +
+	"\fhinted_nodes\x18\b \x03(\tR\vhintedNodes\x12!\n" +
+	"\fhinted_zones\x18\t \x03(\tR\vhintedZones\"\xbd\x02\n" +
 	"\x05Split\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1e\n" +
 	"\n" +
@@ -2839,14 +2876,16 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x0eRevisionWeight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\x9a\x03\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xc2\x03\n" +
 	"\aInbound\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x121\n" +
 	"\x05split\x18\x03 \x01(\v2\x1b.sluice.mesh.v1alpha1.SplitR\x05split\x124\n" +
 	"\x05peers\x18\x04 \x03(\v2\x1e.sluice.mesh.v1alpha1.EndpointR\x05peers\x12J\n" +
 	"\tprotocols\x18\x05 \x03(\v2,.sluice.mesh.v1alpha1.Inbound.ProtocolsEntryR\tprotocols\x124\n" +
-	"\x06access\x18\x06 \x01(\v2\x1c.sluice.mesh.v1alpha1.AccessR\x06access\x1a\\\n" +
+	"\x06access\x18\x06 \x01(\v2\x1c.sluice.mesh.v1alpha1.AccessR\x06access\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x12\n" +
+	"\x04zone\x18\b \x01(\tR\x04zone\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
 	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xf5\x01\n" +

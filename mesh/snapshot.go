@@ -50,6 +50,8 @@ type Destination struct {
 	MaxParallelRequests uint32 `json:"maxParallelRequests,omitempty"`
 	// Retries of requests to it; nil is none.
 	Retries *Retries `json:"retries,omitempty"`
+	// OutlierEjection leaves out endpoints that fail while others do not; nil leaves out nobody.
+	OutlierEjection *OutlierEjection `json:"outlierEjection,omitempty"`
 }
 
 // Timeouts are in milliseconds; 0 is none.
@@ -77,6 +79,31 @@ type Retries struct {
 	// MinCount retries there may be in MinInterval, in milliseconds, whatever the percentage.
 	MinCount    uint32 `json:"minCount"`
 	MinInterval uint32 `json:"minInterval"`
+}
+
+// OutlierEjection says when an endpoint is left out, and for how long.
+type OutlierEjection struct {
+	// ConsecutiveFailures in a row leave an endpoint out; 0 is never.
+	ConsecutiveFailures uint32 `json:"consecutiveFailures,omitempty"`
+	// Interval in which requests are counted, in milliseconds, at least one.
+	Interval uint32 `json:"interval"`
+	// MinRequests in the interval, at MinEndpoints of one revision, have these compared; 0 requests is never.
+	MinRequests  uint32 `json:"minRequests,omitempty"`
+	MinEndpoints uint32 `json:"minEndpoints,omitempty"`
+	// BaseTime times how often it has been left out of late, up to MaxTime, is how long an endpoint is, in
+	// milliseconds.
+	BaseTime uint32 `json:"baseTime"`
+	MaxTime  uint32 `json:"maxTime"`
+	// MaxPercent of the endpoints may be left out at once.
+	MaxPercent uint32 `json:"maxPercent"`
+}
+
+// Equal says whether two policies, of which nil is none, are the same.
+func (o *OutlierEjection) Equal(other *OutlierEjection) bool {
+	if o == nil || other == nil {
+		return o == other
+	}
+	return *o == *other
 }
 
 // Equal says whether two policies of retries, of which nil is none, are the same.

@@ -97,6 +97,9 @@ type tries struct {
 	// the next had to be of its tier.
 	most uint32
 	full *mesh.Endpoint
+	// heeds says that who is left out now is to be passed over.
+	heeds bool
+	now   time.Time
 }
 
 func (t *tries) add(key string) {
@@ -127,7 +130,7 @@ func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, any
 			full = nil
 		}
 		last := i+1 == len(tiers) || !tiers[i+1].farther
-		if b.sift(of.endpoints, tried, anySuspect) >= most {
+		if b.sift(of, tried, anySuspect) >= most {
 			tried.full = nil // Others are asked next, and then the rest of these.
 			continue
 		}
@@ -149,13 +152,14 @@ func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, any
 }
 
 // sift finds those of a tier that may be tried, and returns how many have failed.
-func (b *balancer) sift(tier []*mesh.Endpoint, tried *tries, anySuspect bool) (failed int) {
+func (b *balancer) sift(of tier, tried *tries, anySuspect bool) (failed int) {
 	tried.candidates, tried.suspects, tried.probes, tried.full = tried.candidates[:0], tried.suspects[:0], false, nil
-	for _, endpoint := range tier {
+	for i, endpoint := range of.endpoints {
 		known := b.of(endpoint.Address)
 		switch {
 		case tried.failed[endpoint.Address]:
 			failed++
+		case tried.heeds && !anySuspect && len(of.conducts) > 0 && of.conducts[i].isOut(tried.now):
 		case tried.most > 0 && known.open.Load() >= int64(tried.most):
 			tried.full = endpoint
 		case anySuspect || known.suspectSince.Load() == 0:

@@ -110,7 +110,11 @@ func (c *chooser) next() (*hop, bool) {
 			return c.last()
 		}
 		if claimed := c.proxy.balancer.claim(endpoint.Address, c.route.most); claimed != nil {
-			return c.take(c.side.hopTo(endpoint), endpoint.Address, claimed), true
+			taken := c.take(c.side.hopTo(endpoint), endpoint.Address, claimed)
+			if c.route.ejection != nil {
+				taken.conduct, taken.ejection = conductOf(c.route.tiers, endpoint), c.route.ejection
+			}
+			return taken, true
 		}
 		if c.tried.probes { // Somebody else was a little faster.
 			c.proxy.balancer.of(endpoint.Address).probed.Store(false)
@@ -119,6 +123,10 @@ func (c *chooser) next() (*hop, bool) {
 }
 
 func (c *chooser) pick() *mesh.Endpoint {
+	if policy := c.route.ejection; policy != nil && !c.route.split {
+		c.tried.now = c.proxy.options.Now()
+		c.tried.heeds = c.proxy.ejections.look(c.tried.now, c.route.tiers, policy)
+	}
 	tiers := c.route.tiers
 	if c.only {
 		tiers = tiersWithin(tiers, c.within)
@@ -137,7 +145,7 @@ func (c *chooser) look(snapshot *mesh.Snapshot) {
 	first := c.snapshot == nil
 	c.snapshot, c.nth = snapshot, 0
 	c.route = c.side.ways(snapshot, c.proxy.config.routes.Load(), c.draw)
-	c.tried.judged, c.tried.most = c.route.split, c.route.most
+	c.tried.judged, c.tried.most, c.tried.heeds = c.route.split, c.route.most, false
 	if first {
 		c.drawn, c.split = c.route.drawn, c.route.split
 		c.cookie, c.mirror = c.route.cookie, c.route.mirror

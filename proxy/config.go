@@ -26,6 +26,8 @@ type Config struct {
 	snapshot atomic.Pointer[mesh.Snapshot]
 	// routes are those of the snapshot.
 	routes atomic.Pointer[routes]
+	// ejections are what endpoints are left out by; nil for none.
+	ejections *ejections
 	// routing is held for reading from the draw of a revision until what was drawn is counted as
 	// open, and for writing when the snapshot is replaced. So the counts that are reported with a
 	// version hold everything that an older version sent somewhere.
@@ -168,7 +170,9 @@ func (c *Config) apply(response *meshpb.WatchResponse) {
 func (c *Config) publish(next *mesh.Snapshot) {
 	c.routing.Lock()
 	c.snapshot.Store(next)
-	c.routes.Store(newRoutes(next.Inbound.Location))
+	kept := newRoutes(next.Inbound.Location)
+	kept.ejections = c.ejections
+	c.routes.Store(kept)
 	c.routing.Unlock()
 	if c.onApply != nil {
 		c.onApply(next)

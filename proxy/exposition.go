@@ -128,6 +128,7 @@ func (m *metrics) exposition() []byte {
 	traffic, connections := maps.Clone(m.traffic), maps.Clone(m.connections)
 	connectFailures, unsplit := maps.Clone(m.connectFailures), maps.Clone(m.unsplitRequests)
 	malformed, authorizations, retries := maps.Clone(m.malformedHTTP), maps.Clone(m.authorizations), maps.Clone(m.retries)
+	ejected := maps.Clone(m.ejections)
 	m.mutex.RUnlock()
 	out := &exposition{}
 	writeTraffic(out, traffic)
@@ -141,6 +142,9 @@ func (m *metrics) exposition() []byte {
 		"Answers after which a TrafficPolicy has requests sent again, by whether they were.")
 	for _, of := range sorted(retries, retryLabels.text) {
 		out.sample("sluice_retries_total", of.labels, float64(of.series.Load()))
+	}
+	if len(ejected) > 0 {
+		writeEjections(out, ejected, m.leftOut())
 	}
 	out.family("sluice_unsplit_requests_total", "counter",
 		"Requests and connections that came from outside the mesh while the workload had a split.")

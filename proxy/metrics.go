@@ -99,6 +99,7 @@ type metrics struct {
 	connectFailures map[trafficLabels]*atomic.Uint64
 	unsplitRequests map[unsplitLabels]*atomic.Uint64
 	retries         map[retryLabels]*atomic.Uint64
+	ejections       map[ejectionLabels]*atomic.Uint64
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
@@ -107,7 +108,9 @@ type metrics struct {
 	idleConnections atomic.Uint64
 	accessLog       *accesslog.Log         // Nil when none is written.
 	passthrough     map[string]*nameCounts // By direction; the map does not change.
-	started         time.Time
+	// leftOut says how many endpoints are left out.
+	leftOut func() map[mesh.Service]int
+	started time.Time
 }
 
 type handshakeLabels struct{ direction, outcome string }
@@ -179,6 +182,7 @@ func newMetrics(options Options) *metrics {
 		connectFailures: map[trafficLabels]*atomic.Uint64{},
 		unsplitRequests: map[unsplitLabels]*atomic.Uint64{},
 		retries:         map[retryLabels]*atomic.Uint64{},
+		ejections:       map[ejectionLabels]*atomic.Uint64{},
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
 		handshakes:      noHandshakes(),
@@ -324,6 +328,7 @@ func (m *metrics) expect(snapshot *mesh.Snapshot) {
 		m.of(inboundLabels(port, "any"))
 	}
 	for _, destination := range snapshot.Destinations {
+		m.expectEjections(destination)
 		for i := range destination.Endpoints {
 			m.of(outboundLabels(&destination.Endpoints[i], destination.Service))
 		}

@@ -93,7 +93,7 @@ func (s *outboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() f
 		return withoutSplit(kept, destination) // A scrape, which knows better.
 	}
 	chosen := chooseRoute(kept, destination, s.request, draw)
-	chosen.most = destination.MaxParallelRequests
+	chosen.most, chosen.ejection = destination.MaxParallelRequests, destination.OutlierEjection
 	return chosen
 }
 

@@ -119,6 +119,7 @@ type Proxy struct {
 	counts    *openCounts
 	balancer  *balancer
 	budgets   *retryBudgets
+	ejections *ejections
 	metrics   *metrics
 	accessLog *accesslog.Log // Nil when none is written.
 	upstreams *upstreams
@@ -163,6 +164,8 @@ func New(options Options) *Proxy {
 	if options.StateFile != "" && options.Discovery != nil {
 		p.saver = newSaver(options.StateFile, options.Log)
 	}
+	p.ejections = newEjections(p.metrics, options.Log)
+	p.metrics.leftOut = func() map[mesh.Service]int { return p.ejections.left(options.Now()) }
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)
@@ -172,6 +175,7 @@ func New(options Options) *Proxy {
 			p.saver.note()
 		}
 	})
+	p.config.ejections = p.ejections
 	p.handshakes = newHandshakes()
 	p.upstreams = newUpstreams(options, p.metrics)
 	p.upstreams.trunks = newTrunkPool(p)
@@ -245,6 +249,7 @@ func (p *Proxy) tidy(ctx context.Context) {
 	every(ctx, time.Minute, func(time.Time) {
 		p.config.dropUnused()
 		p.budgets.forget(p.config.Snapshot())
+		p.ejections.forget(p.config.Snapshot())
 		known := knownEndpoints(p.config.Snapshot())
 		p.balancer.forget(func(address string) bool { return known[address] })
 	})

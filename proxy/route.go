@@ -32,6 +32,8 @@ type route struct {
 	mirror *mirrorRoute
 	// most is how much may be open at an endpoint; 0 for any number.
 	most uint32
+	// ejection is by what endpoints are left out; nil for nobody.
+	ejection *mesh.OutlierEjection
 }
 
 // tier are endpoints among which the next is drawn.
@@ -40,6 +42,8 @@ type tier struct {
 	// farther says that they are of the same kind as those of the tier before, and only farther from the
 	// caller: where those have as much open as they may, these serve.
 	farther bool
+	// conducts of the endpoints, in their order; none where nobody is left out.
+	conducts []*conduct
 }
 
 // chooseRoute draws a workload in proportion to its ready endpoints, then one of its revisions by
@@ -268,7 +272,7 @@ func preferred(tiers []tier, address string) []tier {
 			continue
 		}
 		others := slices.Delete(slices.Clone(of.endpoints), at, at+1)
-		cut := []tier{{of.endpoints[at : at+1], of.farther}, {others, true}}
+		cut := []tier{{endpoints: of.endpoints[at : at+1], farther: of.farther}, {endpoints: others, farther: true}}
 		return slices.Concat(tiers[:i], cut, tiers[i+1:])
 	}
 	return tiers

@@ -18,6 +18,8 @@ type routes struct {
 	kept  map[routeKey][]tier
 	// at is where the pod runs.
 	at mesh.Location
+	// ejections are what endpoints are left out by; nil for none.
+	ejections *ejections
 }
 
 // routeKey is what an order follows from: where a request goes to, or the pod that it has come to,
@@ -43,6 +45,7 @@ func (r *routes) tiers(key routeKey, work func() []tier) []tier {
 		return tiers
 	}
 	tiers = work()
+	r.ejections.attach(key.to, tiers)
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if len(r.kept) < routesMost {

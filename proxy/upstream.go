@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
@@ -55,6 +56,9 @@ type hop struct {
 	opened openCount
 	// probes says that nobody else tries the endpoint until this attempt has ended.
 	probes bool
+	// conduct is that of an endpoint that may be left out by ejection; nil for another.
+	conduct  *conduct
+	ejection *mesh.OutlierEjection
 }
 
 // release ends the claims on the endpoint.
@@ -80,6 +84,9 @@ func (h *hop) answered(now time.Time, failed bool) {
 func (h *hop) ended(now time.Time, failed bool) {
 	if !h.local {
 		h.load.met.ended(now, failed)
+	}
+	if h.conduct != nil && !h.local {
+		h.conduct.ended(now, h.ejection, failed)
 	}
 }
 

@@ -44,6 +44,11 @@ type TrafficPolicySpec struct {
 	// retries are requests that are sent again because of their answer; none when it is left out.
 	// +optional
 	Retries *Retries `json:"retries,omitempty"`
+	// outlierEjection leaves out endpoints that fail while others do not; none is left out when it is. While
+	// the Service's workload has a TrafficSplit nobody is.
+	// +kubebuilder:validation:XValidation:rule="!has(self.baseTime) || !has(self.maxTime) || duration(self.baseTime) <= duration(self.maxTime)",message="spec.outlierEjection.maxTime: write at least baseTime"
+	// +optional
+	OutlierEjection *OutlierEjection `json:"outlierEjection,omitempty"`
 }
 
 // Timeouts say when the caller's proxy gives up. Each is 1ms to 24h, in whole milliseconds; without one
@@ -157,4 +162,57 @@ type RetryRate struct {
 	// +kubebuilder:default="1s"
 	// +optional
 	Interval *metav1.Duration `json:"interval,omitempty"`
+}
+
+// OutlierEjection says when a proxy leaves out an endpoint of the Service, and for how long.
+type OutlierEjection struct {
+	// consecutiveFailures in a row leave an endpoint out; 0 has failures in a row leave out nobody.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:default=5
+	// +optional
+	ConsecutiveFailures *int32 `json:"consecutiveFailures,omitempty"`
+	// successRate leaves out endpoints that fail more often than the others of their revision.
+	// +kubebuilder:default={interval: "10s", minRequests: 100, minEndpoints: 5}
+	// +optional
+	SuccessRate *SuccessRateEjection `json:"successRate,omitempty"`
+	// baseTime is how long an endpoint is left out the first time: twice as long the second, three times
+	// the third, and up to a quarter more by chance.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.outlierEjection.baseTime: write 1s to 1h, such as 30s"
+	// +kubebuilder:default="30s"
+	// +optional
+	BaseTime *metav1.Duration `json:"baseTime,omitempty"`
+	// maxTime is the longest that an endpoint is left out at once, but for what chance adds.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('24h')",message="spec.outlierEjection.maxTime: write 1s to 24h, such as 5m"
+	// +kubebuilder:default="5m"
+	// +optional
+	MaxTime *metav1.Duration `json:"maxTime,omitempty"`
+	// maxPercent of the ready endpoints are left out at once, or one if that is less than one. The last is
+	// never.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=50
+	// +kubebuilder:default=50
+	// +optional
+	MaxPercent *int32 `json:"maxPercent,omitempty"`
+}
+
+// SuccessRateEjection compares endpoints by the share of their requests that succeeded.
+type SuccessRateEjection struct {
+	// interval in which requests are counted, and after which endpoints are compared.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.outlierEjection.successRate.interval: write 1s to 1h, such as 10s"
+	// +kubebuilder:default="10s"
+	// +optional
+	Interval *metav1.Duration `json:"interval,omitempty"`
+	// minRequests is from how many requests in the interval on an endpoint is compared; 0 compares nobody.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	// +kubebuilder:default=100
+	// +optional
+	MinRequests *int32 `json:"minRequests,omitempty"`
+	// minEndpoints is from how many such endpoints on they are compared.
+	// +kubebuilder:validation:Minimum=5
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:default=5
+	// +optional
+	MinEndpoints *int32 `json:"minEndpoints,omitempty"`
 }

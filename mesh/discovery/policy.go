@@ -18,11 +18,12 @@ type trafficPolicy struct {
 	timeouts            mesh.Timeouts
 	maxParallelRequests uint32
 	retries             *mesh.Retries
+	outlierEjection     *mesh.OutlierEjection
 }
 
 func (p trafficPolicy) applyTo(destination *mesh.Destination) {
 	destination.Timeouts, destination.Retries = p.timeouts, p.retries
-	destination.MaxParallelRequests = p.maxParallelRequests
+	destination.MaxParallelRequests, destination.OutlierEjection = p.maxParallelRequests, p.outlierEjection
 }
 
 // policiesOf returns what policies say of Services, by "namespace/name": a policy has the name of its
@@ -36,7 +37,7 @@ func policiesOf(policies []*v1alpha1.TrafficPolicy) map[string]trafficPolicy {
 }
 
 func policyOf(spec *v1alpha1.TrafficPolicySpec) trafficPolicy {
-	policy := trafficPolicy{retries: retriesOf(spec.Retries)}
+	policy := trafficPolicy{retries: retriesOf(spec.Retries), outlierEjection: ejectionOf(spec.OutlierEjection)}
 	if written := spec.Timeouts; written != nil {
 		policy.timeouts = mesh.Timeouts{
 			Request: milliseconds(written.Request),
@@ -82,6 +83,26 @@ func retriesOf(written *v1alpha1.Retries) *mesh.Retries {
 		retries.MinInterval = cmp.Or(milliseconds(rate.Interval), retries.MinInterval)
 	}
 	return retries
+}
+
+// ejectionOf fills in what the API server would.
+func ejectionOf(written *v1alpha1.OutlierEjection) *mesh.OutlierEjection {
+	if written == nil {
+		return nil
+	}
+	ejection := &mesh.OutlierEjection{
+		ConsecutiveFailures: orElse(written.ConsecutiveFailures, 5),
+		Interval:            10_000, MinRequests: 100, MinEndpoints: 5,
+		BaseTime:   cmp.Or(milliseconds(written.BaseTime), 30_000),
+		MaxTime:    cmp.Or(milliseconds(written.MaxTime), 300_000),
+		MaxPercent: orElse(written.MaxPercent, 50),
+	}
+	if rate := written.SuccessRate; rate != nil {
+		ejection.Interval = cmp.Or(milliseconds(rate.Interval), ejection.Interval)
+		ejection.MinRequests = orElse(rate.MinRequests, ejection.MinRequests)
+		ejection.MinEndpoints = orElse(rate.MinEndpoints, ejection.MinEndpoints)
+	}
+	return ejection
 }
 
 // grpcCode is the number of a status; 0 for what the API server does not let in.

@@ -326,6 +326,7 @@ func equalDestinations(a, b *mesh.Destination) bool {
 	return a.Address == b.Address && a.Unknown == b.Unknown && a.PodAddress == b.PodAddress &&
 		a.Service == b.Service && a.Protocol == b.Protocol && a.Timeouts == b.Timeouts &&
 		a.MaxParallelRequests == b.MaxParallelRequests && a.Retries.Equal(b.Retries) &&
+		a.OutlierEjection.Equal(b.OutlierEjection) &&
 		slices.Equal(a.Endpoints, b.Endpoints) && slices.EqualFunc(a.Splits, b.Splits, mesh.Split.Equal)
 }
 

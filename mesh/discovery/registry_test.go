@@ -387,6 +387,7 @@ func TestEqualDestinationsSeesEachField(t *testing.T) {
 		"protocol":   func(d *mesh.Destination) { d.Protocol = mesh.ProtocolHTTP1 },
 		"endpoint":   func(d *mesh.Destination) { d.Endpoints[0].Ready = true },
 		"hint":       func(d *mesh.Destination) { d.Endpoints[0].Hints.Zones = "a" },
+		"ejection":   func(d *mesh.Destination) { d.OutlierEjection = &mesh.OutlierEjection{} },
 		"generation": func(d *mesh.Destination) { d.Splits[0].Generation = 2 },
 		"weight":     func(d *mesh.Destination) { d.Splits[0].Revisions[0].Weight = 1 },
 	} {

@@ -34,6 +34,7 @@ func FromDestination(destination *mesh.Destination) *Destination {
 
 		MaxParallelRequests: destination.MaxParallelRequests,
 		Retries:             fromRetries(destination.Retries),
+		OutlierEjection:     fromEjection(destination.OutlierEjection),
 	}
 }
 
@@ -58,6 +59,7 @@ func (x *Destination) ToMesh() *mesh.Destination {
 
 		MaxParallelRequests: x.GetMaxParallelRequests(),
 		Retries:             toRetries(x.GetRetries()),
+		OutlierEjection:     toEjection(x.GetOutlierEjection()),
 	}
 }
 
@@ -91,6 +93,28 @@ func toRetries(message *Retries) *mesh.Retries {
 		Attempts: message.GetAttempts(), Codes: message.GetCodes(), Methods: message.GetMethods(), GRPCCodes: message.GetGrpcCodes(),
 		Percent: message.GetPercent(), Interval: message.GetIntervalMilliseconds(),
 		MinCount: message.GetMinCount(), MinInterval: message.GetMinIntervalMilliseconds(),
+	}
+}
+
+func fromEjection(ejection *mesh.OutlierEjection) *OutlierEjection {
+	if ejection == nil {
+		return nil
+	}
+	return &OutlierEjection{
+		ConsecutiveFailures: ejection.ConsecutiveFailures, IntervalMilliseconds: ejection.Interval,
+		MinRequests: ejection.MinRequests, MinEndpoints: ejection.MinEndpoints,
+		BaseMilliseconds: ejection.BaseTime, MaxMilliseconds: ejection.MaxTime, MaxPercent: ejection.MaxPercent,
+	}
+}
+
+func toEjection(message *OutlierEjection) *mesh.OutlierEjection {
+	if message == nil {
+		return nil
+	}
+	return &mesh.OutlierEjection{
+		ConsecutiveFailures: message.GetConsecutiveFailures(), Interval: max(message.GetIntervalMilliseconds(), 1),
+		MinRequests: message.GetMinRequests(), MinEndpoints: message.GetMinEndpoints(),
+		BaseTime: message.GetBaseMilliseconds(), MaxTime: message.GetMaxMilliseconds(), MaxPercent: message.GetMaxPercent(),
 	}
 }
 

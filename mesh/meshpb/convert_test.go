@@ -58,6 +58,9 @@ func TestDestinationRoundTrip(t *testing.T) {
 			Timeouts: mesh.Timeouts{Request: 10_000, Try: 500, Idle: 60_000},
 
 			MaxParallelRequests: 7,
+			OutlierEjection: &mesh.OutlierEjection{
+				ConsecutiveFailures: 5, Interval: 10_000, MinRequests: 100, MinEndpoints: 6, BaseTime: 30_000, MaxTime: 300_000, MaxPercent: 50,
+			},
 			Retries: &mesh.Retries{
 				Attempts: 2, Codes: []uint32{503}, Methods: []string{"GET"}, GRPCCodes: []uint32{14},
 				Percent: 20, Interval: 10_000, MinCount: 10, MinInterval: 1000,

@@ -1345,9 +1345,11 @@ type Destination struct {
 	// How many requests and connections a proxy may have open at each endpoint; 0 is any number.
 	MaxParallelRequests uint32 `protobuf:"varint,11,opt,name=max_parallel_requests,json=maxParallelRequests,proto3" json:"max_parallel_requests,omitempty"`
 	// Absent when there are none.
-	Retries       *Retries `protobuf:"bytes,12,opt,name=retries,proto3" json:"retries,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Retries *Retries `protobuf:"bytes,12,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Absent when nobody is left out.
+	OutlierEjection *OutlierEjection `protobuf:"bytes,13,opt,name=outlier_ejection,json=outlierEjection,proto3" json:"outlier_ejection,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Destination) Reset() {
@@ -1464,6 +1466,111 @@ func (x *Destination) GetRetries() *Retries {
 	return nil
 }
 
+func (x *Destination) GetOutlierEjection() *OutlierEjection {
+	if x != nil {
+		return x.OutlierEjection
+	}
+	return nil
+}
+
+// OutlierEjection says when an endpoint that fails is left out, and for how long.
+type OutlierEjection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In a row; 0 is never.
+	ConsecutiveFailures uint32 `protobuf:"varint,1,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	// In which requests are counted.
+	IntervalMilliseconds uint32 `protobuf:"varint,2,opt,name=interval_milliseconds,json=intervalMilliseconds,proto3" json:"interval_milliseconds,omitempty"`
+	// In the interval, at as many endpoints of one revision, for these to be compared; 0 requests is never.
+	MinRequests  uint32 `protobuf:"varint,3,opt,name=min_requests,json=minRequests,proto3" json:"min_requests,omitempty"`
+	MinEndpoints uint32 `protobuf:"varint,4,opt,name=min_endpoints,json=minEndpoints,proto3" json:"min_endpoints,omitempty"`
+	// The first is multiplied by how often the endpoint has been left out of late.
+	BaseMilliseconds uint32 `protobuf:"varint,5,opt,name=base_milliseconds,json=baseMilliseconds,proto3" json:"base_milliseconds,omitempty"`
+	MaxMilliseconds  uint32 `protobuf:"varint,6,opt,name=max_milliseconds,json=maxMilliseconds,proto3" json:"max_milliseconds,omitempty"`
+	// Of the endpoints, that may be left out at once.
+	MaxPercent    uint32 `protobuf:"varint,7,opt,name=max_percent,json=maxPercent,proto3" json:"max_percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutlierEjection) Reset() {
+	*x = OutlierEjection{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutlierEjection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutlierEjection) ProtoMessage() {}
+
+func (x *OutlierEjection) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutlierEjection.ProtoReflect.Descriptor instead.
+func (*OutlierEjection) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *OutlierEjection) GetConsecutiveFailures() uint32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetIntervalMilliseconds() uint32 {
+	if x != nil {
+		return x.IntervalMilliseconds
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetMinRequests() uint32 {
+	if x != nil {
+		return x.MinRequests
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetMinEndpoints() uint32 {
+	if x != nil {
+		return x.MinEndpoints
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetBaseMilliseconds() uint32 {
+	if x != nil {
+		return x.BaseMilliseconds
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetMaxMilliseconds() uint32 {
+	if x != nil {
+		return x.MaxMilliseconds
+	}
+	return 0
+}
+
+func (x *OutlierEjection) GetMaxPercent() uint32 {
+	if x != nil {
+		return x.MaxPercent
+	}
+	return 0
+}
+
 // Retries say which requests are sent again because of their answer.
 type Retries struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1487,7 +1594,7 @@ type Retries struct {
 
 func (x *Retries) Reset() {
 	*x = Retries{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1606,7 @@ func (x *Retries) String() string {
 func (*Retries) ProtoMessage() {}
 
 func (x *Retries) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[17]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1619,7 @@ func (x *Retries) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retries.ProtoReflect.Descriptor instead.
 func (*Retries) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{17}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Retries) GetAttempts() uint32 {
@@ -1586,7 +1693,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1705,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[18]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1718,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{18}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Timeouts) GetRequest() uint32 {
@@ -1658,7 +1765,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1777,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[19]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1790,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{19}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoint) GetAddress() string {
@@ -1768,7 +1875,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1887,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[20]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1900,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{20}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Split) GetWorkload() string {
@@ -1854,7 +1961,7 @@ type RequestMatch struct {
 
 func (x *RequestMatch) Reset() {
 	*x = RequestMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +1973,7 @@ func (x *RequestMatch) String() string {
 func (*RequestMatch) ProtoMessage() {}
 
 func (x *RequestMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[21]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +1986,7 @@ func (x *RequestMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestMatch.ProtoReflect.Descriptor instead.
 func (*RequestMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{21}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RequestMatch) GetHeaders() []*ValueMatch {
@@ -1928,7 +2035,7 @@ type ValueMatch struct {
 
 func (x *ValueMatch) Reset() {
 	*x = ValueMatch{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2047,7 @@ func (x *ValueMatch) String() string {
 func (*ValueMatch) ProtoMessage() {}
 
 func (x *ValueMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[22]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2060,7 @@ func (x *ValueMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValueMatch.ProtoReflect.Descriptor instead.
 func (*ValueMatch) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{22}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ValueMatch) GetName() string {
@@ -1989,7 +2096,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2108,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[23]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2121,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{23}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Mirror) GetPercent() uint32 {
@@ -2043,7 +2150,7 @@ type Stickiness struct {
 
 func (x *Stickiness) Reset() {
 	*x = Stickiness{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2162,7 @@ func (x *Stickiness) String() string {
 func (*Stickiness) ProtoMessage() {}
 
 func (x *Stickiness) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[24]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2175,7 @@ func (x *Stickiness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stickiness.ProtoReflect.Descriptor instead.
 func (*Stickiness) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{24}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Stickiness) GetHeader() string {
@@ -2104,7 +2211,7 @@ type RevisionWeight struct {
 
 func (x *RevisionWeight) Reset() {
 	*x = RevisionWeight{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2223,7 @@ func (x *RevisionWeight) String() string {
 func (*RevisionWeight) ProtoMessage() {}
 
 func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[25]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2236,7 @@ func (x *RevisionWeight) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevisionWeight.ProtoReflect.Descriptor instead.
 func (*RevisionWeight) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{25}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevisionWeight) GetName() string {
@@ -2176,7 +2283,7 @@ type Inbound struct {
 
 func (x *Inbound) Reset() {
 	*x = Inbound{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2295,7 @@ func (x *Inbound) String() string {
 func (*Inbound) ProtoMessage() {}
 
 func (x *Inbound) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[26]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2308,7 @@ func (x *Inbound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Inbound.ProtoReflect.Descriptor instead.
 func (*Inbound) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{26}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Inbound) GetWorkload() string {
@@ -2276,7 +2383,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2395,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[27]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2408,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{27}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Access) GetDefault() AccessDefault {
@@ -2349,7 +2456,7 @@ type RateLimit struct {
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2468,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2481,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RateLimit) GetName() string {
@@ -2430,7 +2537,7 @@ type AccessPolicy struct {
 
 func (x *AccessPolicy) Reset() {
 	*x = AccessPolicy{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2442,7 +2549,7 @@ func (x *AccessPolicy) String() string {
 func (*AccessPolicy) ProtoMessage() {}
 
 func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2455,7 +2562,7 @@ func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessPolicy.ProtoReflect.Descriptor instead.
 func (*AccessPolicy) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AccessPolicy) GetName() string {
@@ -2498,7 +2605,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2617,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2630,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AccessRule) GetIdentities() []string {
@@ -2573,7 +2680,7 @@ type AccessRoute struct {
 
 func (x *AccessRoute) Reset() {
 	*x = AccessRoute{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2585,7 +2692,7 @@ func (x *AccessRoute) String() string {
 func (*AccessRoute) ProtoMessage() {}
 
 func (x *AccessRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2598,7 +2705,7 @@ func (x *AccessRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRoute.ProtoReflect.Descriptor instead.
 func (*AccessRoute) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AccessRoute) GetMethods() []string {
@@ -2626,7 +2733,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2638,7 +2745,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2651,7 +2758,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Probe) GetPort() uint32 {
@@ -2687,7 +2794,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2699,7 +2806,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2712,7 +2819,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{33}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -2803,7 +2910,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
 	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\x12\x18\n" +
-	"\atallies\x18\x04 \x01(\bR\atallies\"\xad\x04\n" +
+	"\atallies\x18\x04 \x01(\bR\atallies\"\xff\x04\n" +
 	"\vDestination\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\bR\aunknown\x12+\n" +
@@ -2818,7 +2925,17 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\btimeouts\x18\n" +
 	" \x01(\v2\x1e.sluice.mesh.v1alpha1.TimeoutsR\btimeouts\x122\n" +
 	"\x15max_parallel_requests\x18\v \x01(\rR\x13maxParallelRequests\x127\n" +
-	"\aretries\x18\f \x01(\v2\x1d.sluice.mesh.v1alpha1.RetriesR\aretries\"\x9c\x02\n" +
+	"\aretries\x18\f \x01(\v2\x1d.sluice.mesh.v1alpha1.RetriesR\aretries\x12P\n" +
+	"\x10outlier_ejection\x18\r \x01(\v2%.sluice.mesh.v1alpha1.OutlierEjectionR\x0foutlierEjection\"\xba\x02\n" +
+	"\x0fOutlierEjection\x121\n" +
+	"\x14consecutive_failures\x18\x01 \x01(\rR\x13consecutiveFailures\x123\n" +
+	"\x15interval_milliseconds\x18\x02 \x01(\rR\x14intervalMilliseconds\x12!\n" +
+	"\fmin_requests\x18\x03 \x01(\rR\vminRequests\x12#\n" +
+	"\rmin_endpoints\x18\x04 \x01(\rR\fminEndpoints\x12+\n" +
+	"\x11base_milliseconds\x18\x05 \x01(\rR\x10baseMilliseconds\x12)\n" +
+	"\x10max_milliseconds\x18\x06 \x01(\rR\x0fmaxMilliseconds\x12\x1f\n" +
+	"\vmax_percent\x18\a \x01(\rR\n" +
+	"maxPercent\"\x9c\x02\n" +
 	"\aRetries\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x12\x14\n" +
 	"\x05codes\x18\x02 \x03(\rR\x05codes\x12\x18\n" +
@@ -2965,7 +3082,7 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 }
 
 var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
@@ -2988,30 +3105,31 @@ var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(*Called)(nil),          // 18: sluice.mesh.v1alpha1.Called
 	(*WatchResponse)(nil),   // 19: sluice.mesh.v1alpha1.WatchResponse
 	(*Destination)(nil),     // 20: sluice.mesh.v1alpha1.Destination
-	(*Retries)(nil),         // 21: sluice.mesh.v1alpha1.Retries
-	(*Timeouts)(nil),        // 22: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 23: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 24: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 25: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 26: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 27: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 28: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 29: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 30: sluice.mesh.v1alpha1.Inbound
-	(*Access)(nil),          // 31: sluice.mesh.v1alpha1.Access
-	(*RateLimit)(nil),       // 32: sluice.mesh.v1alpha1.RateLimit
-	(*AccessPolicy)(nil),    // 33: sluice.mesh.v1alpha1.AccessPolicy
-	(*AccessRule)(nil),      // 34: sluice.mesh.v1alpha1.AccessRule
-	(*AccessRoute)(nil),     // 35: sluice.mesh.v1alpha1.AccessRoute
-	(*Probe)(nil),           // 36: sluice.mesh.v1alpha1.Probe
-	(*KeptIdentity)(nil),    // 37: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 38: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(*OutlierEjection)(nil), // 21: sluice.mesh.v1alpha1.OutlierEjection
+	(*Retries)(nil),         // 22: sluice.mesh.v1alpha1.Retries
+	(*Timeouts)(nil),        // 23: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 24: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 25: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 26: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 27: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 28: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 29: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 30: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 31: sluice.mesh.v1alpha1.Inbound
+	(*Access)(nil),          // 32: sluice.mesh.v1alpha1.Access
+	(*RateLimit)(nil),       // 33: sluice.mesh.v1alpha1.RateLimit
+	(*AccessPolicy)(nil),    // 34: sluice.mesh.v1alpha1.AccessPolicy
+	(*AccessRule)(nil),      // 35: sluice.mesh.v1alpha1.AccessRule
+	(*AccessRoute)(nil),     // 36: sluice.mesh.v1alpha1.AccessRoute
+	(*Probe)(nil),           // 37: sluice.mesh.v1alpha1.Probe
+	(*KeptIdentity)(nil),    // 38: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 39: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	8,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
 	9,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
 	16, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	29, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	30, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
 	11, // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
 	12, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
 	13, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
@@ -3021,48 +3139,49 @@ var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
 	17, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
 	18, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
 	20, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	30, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	31, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 14: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	23, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	24, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	22, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	21, // 18: sluice.mesh.v1alpha1.Destination.retries:type_name -> sluice.mesh.v1alpha1.Retries
-	29, // 19: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	25, // 20: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	27, // 21: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	28, // 22: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	26, // 23: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	26, // 24: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	26, // 25: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	26, // 26: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	1,  // 27: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	24, // 28: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	23, // 29: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	38, // 30: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	31, // 31: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
-	2,  // 32: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
-	33, // 33: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
-	36, // 34: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
-	32, // 35: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
-	3,  // 36: sluice.mesh.v1alpha1.RateLimit.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	35, // 37: sluice.mesh.v1alpha1.RateLimit.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	3,  // 38: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	34, // 39: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
-	35, // 40: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	26, // 41: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	5,  // 42: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 43: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	4,  // 44: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	10, // 45: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	6,  // 46: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	5,  // 47: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	19, // 48: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	7,  // 49: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	47, // [47:50] is the sub-list for method output_type
-	44, // [44:47] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	24, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	25, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	23, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	22, // 18: sluice.mesh.v1alpha1.Destination.retries:type_name -> sluice.mesh.v1alpha1.Retries
+	21, // 19: sluice.mesh.v1alpha1.Destination.outlier_ejection:type_name -> sluice.mesh.v1alpha1.OutlierEjection
+	30, // 20: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	26, // 21: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	28, // 22: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	29, // 23: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	27, // 24: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	27, // 25: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	27, // 26: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	27, // 27: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	1,  // 28: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
+	25, // 29: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	24, // 30: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	39, // 31: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	32, // 32: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
+	2,  // 33: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
+	34, // 34: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
+	37, // 35: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	33, // 36: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
+	3,  // 37: sluice.mesh.v1alpha1.RateLimit.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	36, // 38: sluice.mesh.v1alpha1.RateLimit.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	3,  // 39: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	35, // 40: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	36, // 41: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	27, // 42: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	5,  // 43: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 44: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	4,  // 45: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	10, // 46: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	6,  // 47: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	5,  // 48: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	19, // 49: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	7,  // 50: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	48, // [48:51] is the sub-list for method output_type
+	45, // [45:48] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -3083,7 +3202,7 @@ func file_mesh_meshpb_mesh_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluice-mesh/sluice/mesh"
+	"github.com/sluice-mesh/sluice/proxy/proxytest"
 )
 
 // serveTLS runs an application that ends TLS itself and says its name.
@@ -93,4 +94,31 @@ func TestServerNamesAreShown(t *testing.T) {
 		require.Len(t, open, 1)
 		require.Equal(t, "shop.example", open[0].ServerName)
 	}
+}
+
+// TestServerNamesMoveNobody: a connection goes where it was dialled, whatever server its TLS asks for. Who
+// dials decides what is in there, and an address that the mesh does not know may be another's, as that of
+// an ExternalName is.
+func TestServerNamesMoveNobody(t *testing.T) {
+	p, destination := newPair(t, []string{"s1"}, func(string) http.Handler { return nil })
+	other := p.Start(proxytest.PodSpec{Name: "other", Workload: "shop/other", Hash: "o1"})
+	serveTLS(t, p.pods[0].Listen(), "shop")
+	serveTLS(t, other.Listen(), "other")
+	const known, unknown = "10.99.0.2:443", "192.0.2.7:443"
+	elsewhere := destination
+	elsewhere.Address, elsewhere.Endpoints = known, []mesh.Endpoint{other.Endpoint()}
+	elsewhere.Service.Name = "other"
+	p.Discovery.SetDestination(elsewhere)
+	p.Forward(unknown, other.Endpoint().Address)
+	for _, address := range []string{known, unknown} {
+		for _, name := range []string{"shop", "shop.shop", "shop.shop.svc", "shop.shop.svc.cluster.local"} {
+			conn, err := p.caller.DialApp(t.Context(), address)
+			require.NoError(t, err)
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+			secured := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true}) //nolint:gosec // As above.
+			require.Equal(t, "other", whoIs(t, secured), "%s by way of %s", name, address)
+			require.NoError(t, secured.Close())
+		}
+	}
+	require.InDelta(t, 2, p.caller.Metric("sluice_tls_passthrough_total", `direction="outbound"`, `server_name="shop.shop.svc"`), 0)
 }

@@ -37,10 +37,12 @@ type Destination struct {
 	// Unknown addresses are forwarded to as they are.
 	Unknown bool `json:"unknown,omitempty"`
 	// PodAddress is true when the address is a pod's own and not a Service's.
-	PodAddress bool       `json:"podAddress,omitempty"`
-	Service    Service    `json:"service,omitzero"`
-	Protocol   Protocol   `json:"protocol,omitempty"`
-	Endpoints  []Endpoint `json:"endpoints,omitempty"`
+	PodAddress bool     `json:"podAddress,omitempty"`
+	Service    Service  `json:"service,omitzero"`
+	Protocol   Protocol `json:"protocol,omitempty"`
+	// HTTP2 says that the port was declared to speak HTTP/2, be that all that it does.
+	HTTP2     bool       `json:"http2,omitempty"`
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	// Splits of the workloads among the endpoints.
 	Splits []Split `json:"splits,omitempty"`
 	// Timeouts of requests and connections to it.
@@ -191,6 +193,8 @@ type Inbound struct {
 	Peers []Endpoint `json:"peers,omitempty"`
 	// Protocols of the pod's ports, where they are known.
 	Protocols map[uint16]Protocol `json:"protocols,omitempty"`
+	// HTTP2Ports are those that were declared to speak HTTP/2, in order.
+	HTTP2Ports []uint16 `json:"http2Ports,omitempty"`
 	// Access says who may call the pod; nil means everybody.
 	Access *Access `json:"access,omitempty"`
 }

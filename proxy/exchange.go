@@ -165,6 +165,11 @@ func (x *exchange) send(to *hop) (*link, error) {
 // way. What must not be sent twice has a connection of its own, which cannot meet that.
 func (x *exchange) linkTo(to *hop) (*link, error) {
 	upstreams := x.proxy.upstreams
+	if to.http2 {
+		if l, err := x.raise(to); !errors.Is(err, errOnlyHTTP1) {
+			return l, err
+		}
+	}
 	if to.identity == "" && !safeMethod(x.method()) {
 		ctx, cancel := x.inTime()
 		defer cancel()
@@ -244,6 +249,9 @@ func (x *exchange) giveUp(to *hop, err error) bool {
 		x.proxy.metrics.failure(x.choose.labelsOfFailure(to), code)
 		x.proxy.log.Info("gave a request up", "to", to.address, "method", x.method(), "error", code)
 		x.problem(http.StatusGatewayTimeout, code, timeoutText(code))
+		return true
+	}
+	if x.cannotRaise(to, err) {
 		return true
 	}
 	var connect *connectError

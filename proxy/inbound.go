@@ -229,11 +229,14 @@ type inboundSide struct {
 	where   place
 	request requestView
 	labels  trafficLabels
+	// http2 says that the port was declared to speak HTTP/2.
+	http2 bool
 }
 
 // ways is pure: what is kept follows from the snapshot.
 func (s *inboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() float64) route {
 	inbound := &snapshot.Inbound
+	s.http2 = slices.Contains(inbound.HTTP2Ports, s.destination.Port())
 	drawn := mesh.RevisionWeight{PodTemplateHash: inbound.PodTemplateHash}
 	chosen := route{split: inbound.Split != nil && s.where != placeOwn}
 	if s.where == placeShared && inbound.Split != nil {
@@ -250,7 +253,7 @@ func (s *inboundSide) hopTo(endpoint *mesh.Endpoint) hop {
 	if endpoint.Address != s.own {
 		return peerHop(endpoint, s.destination.Port())
 	}
-	return hop{address: s.own, local: true, revision: revisionOf(endpoint), labels: s.labels}
+	return hop{address: s.own, local: true, http2: s.http2, revision: revisionOf(endpoint), labels: s.labels}
 }
 
 func (s *inboundSide) fallback() (hop, bool) { return hop{}, false }

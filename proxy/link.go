@@ -61,7 +61,9 @@ type link struct {
 	writer              *http1.Writer
 	response            http1.Response
 	// single says that it carries one request only.
-	single  bool
+	single bool
+	// raised is what carries it over HTTP/2; nil when nothing does.
+	raised  *raised
 	expires time.Time
 	// idleSince is when it was last put back; zero for a connection that was never used.
 	idleSince time.Time
@@ -208,7 +210,7 @@ func (l *link) sentAgainSafely(err error) bool {
 	if l.conn.bytesRead != l.readBefore {
 		return false
 	}
-	if l.conn.bytesWritten.Load() == l.writtenBefore {
+	if l.conn.bytesWritten.Load() == l.writtenBefore || l.raised != nil && l.raised.unprocessed.Load() {
 		return true
 	}
 	var write *http1.WriteError

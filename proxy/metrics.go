@@ -44,6 +44,7 @@ const (
 	errorHeadTime    = "head_timeout"
 	errorOverload    = "overload"     // Too many connections to where it went were being opened.
 	errorHTTP1Only   = "http1_only"   // gRPC was sent to an endpoint that speaks only HTTP/1.1.
+	errorHTTP2Only   = "http2_only"   // What HTTP/2 has no word for was sent to an endpoint that speaks it.
 	errorRateLimited = "rate_limited" // A RateLimit was exceeded.
 	errorDenied      = "denied"       // No AccessPolicy lets the caller in.
 

@@ -79,6 +79,8 @@ type outboundSide struct {
 	meant   bool
 	request requestView
 	service mesh.Service
+	// http2 says that the port was declared to speak HTTP/2.
+	http2 bool
 	// known says that there are endpoints, be it only such that may not be used.
 	known bool
 }
@@ -88,7 +90,7 @@ func (s *outboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() f
 	if destination == nil || destination.Unknown {
 		return route{}
 	}
-	s.service, s.known = destination.Service, len(destination.Endpoints) > 0
+	s.service, s.known, s.http2 = destination.Service, len(destination.Endpoints) > 0, destination.HTTP2
 	if destination.PodAddress && s.meant {
 		return withoutSplit(kept, destination) // A scrape, which knows better.
 	}
@@ -98,7 +100,9 @@ func (s *outboundSide) ways(snapshot *mesh.Snapshot, kept *routes, draw func() f
 }
 
 func (s *outboundSide) hopTo(endpoint *mesh.Endpoint) hop {
-	return s.proxy.outboundHop(endpoint, s.service)
+	to := s.proxy.outboundHop(endpoint, s.service)
+	to.http2 = s.http2 && to.identity == ""
+	return to
 }
 
 func (s *outboundSide) fallback() (hop, bool) {

@@ -40,6 +40,8 @@ type hop struct {
 	identity string
 	// local is set for the pod's own application.
 	local bool
+	// http2 says that it was declared to speak HTTP/2, and that no other proxy is there to see to it.
+	http2 bool
 	// handoff says that it is a peer, to which callers are passed on that have been let in.
 	handoff bool
 	// key is what the attempt is remembered by when it fails.

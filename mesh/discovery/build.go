@@ -68,6 +68,7 @@ type servicePort struct {
 type podPort struct {
 	number   uint16
 	protocol mesh.Protocol
+	http2    bool
 	service  mesh.Service
 }
 
@@ -151,7 +152,7 @@ func podPortOf(service *corev1.Service, port discoveryv1.EndpointPort) podPort {
 		declared := &service.Spec.Ports[at]
 		if isTCP(&declared.Protocol) && declared.Name == deref(port.Name) {
 			found.service.Port = toPort(declared.Port)
-			found.protocol = protocolOf(declared)
+			found.protocol, found.http2 = protocolOf(declared), isHTTP2(declared)
 			return found
 		}
 	}

@@ -34,6 +34,7 @@ func (x *Index) serviceDestination(address netip.AddrPort, found servicePort) *m
 			Port:      address.Port(),
 		},
 		Protocol:  protocolOf(found.port),
+		HTTP2:     isHTTP2(found.port),
 		Endpoints: endpoints,
 		Splits:    x.splitsOf(endpoints),
 	}
@@ -114,6 +115,7 @@ func (x *Index) podDestination(address netip.AddrPort, found *pod) *mesh.Destina
 		PodAddress: true,
 		Service:    x.onlyServiceOf(found, address.Port()),
 		Protocol:   cmp.Or(protocol, mesh.ProtocolDetect),
+		HTTP2:      slices.Contains(x.http2PortsOf(found), address.Port()),
 		Endpoints:  []mesh.Endpoint{own},
 	}
 	x.policies[destination.Service.Namespace+"/"+destination.Service.Name].applyTo(destination)
@@ -164,6 +166,21 @@ func (x *Index) protocolsOf(found *pod) map[uint16]mesh.Protocol {
 	return protocols
 }
 
+// http2PortsOf returns a pod's ports that all of their Services declare to speak HTTP/2, in order.
+func (x *Index) http2PortsOf(found *pod) []uint16 {
+	var declared, not []uint16
+	for _, port := range x.ports[found.key()] {
+		if port.http2 {
+			declared = append(declared, port.number)
+		} else {
+			not = append(not, port.number)
+		}
+	}
+	declared = slices.DeleteFunc(declared, func(port uint16) bool { return slices.Contains(not, port) })
+	slices.Sort(declared)
+	return slices.Compact(declared)
+}
+
 // Inbound returns what the proxy of a pod ("namespace/name") needs to serve it. It is empty for a
 // pod that is not known.
 func (x *Index) Inbound(key string) *mesh.Inbound {
@@ -175,6 +192,7 @@ func (x *Index) Inbound(key string) *mesh.Inbound {
 		Workload:        found.workload,
 		PodTemplateHash: found.hash,
 		Protocols:       x.protocolsOf(found),
+		HTTP2Ports:      x.http2PortsOf(found),
 		Access:          x.access.of(found),
 		Location:        found.location,
 	}

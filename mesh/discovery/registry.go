@@ -324,7 +324,7 @@ func lookUp(index *Index, text string) *mesh.Destination {
 
 func equalDestinations(a, b *mesh.Destination) bool {
 	return a.Address == b.Address && a.Unknown == b.Unknown && a.PodAddress == b.PodAddress &&
-		a.Service == b.Service && a.Protocol == b.Protocol && a.Timeouts == b.Timeouts &&
+		a.Service == b.Service && a.Protocol == b.Protocol && a.HTTP2 == b.HTTP2 && a.Timeouts == b.Timeouts &&
 		a.MaxParallelRequests == b.MaxParallelRequests && a.Retries.Equal(b.Retries) &&
 		a.OutlierEjection.Equal(b.OutlierEjection) &&
 		slices.Equal(a.Endpoints, b.Endpoints) && slices.EqualFunc(a.Splits, b.Splits, mesh.Split.Equal)
@@ -333,5 +333,5 @@ func equalDestinations(a, b *mesh.Destination) bool {
 func equalInbounds(a, b *mesh.Inbound) bool {
 	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash && a.Location == b.Location &&
 		slices.EqualFunc(inboundSplits(a), inboundSplits(b), mesh.Split.Equal) &&
-		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && a.Access.Equal(b.Access)
+		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && slices.Equal(a.HTTP2Ports, b.HTTP2Ports) && a.Access.Equal(b.Access)
 }

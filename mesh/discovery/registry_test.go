@@ -385,6 +385,7 @@ func TestEqualDestinationsSeesEachField(t *testing.T) {
 		"pod":        func(d *mesh.Destination) { d.PodAddress = true },
 		"service":    func(d *mesh.Destination) { d.Service.Port = 1 },
 		"protocol":   func(d *mesh.Destination) { d.Protocol = mesh.ProtocolHTTP1 },
+		"HTTP/2":     func(d *mesh.Destination) { d.HTTP2 = true },
 		"endpoint":   func(d *mesh.Destination) { d.Endpoints[0].Ready = true },
 		"hint":       func(d *mesh.Destination) { d.Endpoints[0].Hints.Zones = "a" },
 		"ejection":   func(d *mesh.Destination) { d.OutlierEjection = &mesh.OutlierEjection{} },

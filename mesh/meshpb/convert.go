@@ -28,6 +28,7 @@ func FromDestination(destination *mesh.Destination) *Destination {
 		ServiceName:      destination.Service.Name,
 		ServicePort:      uint32(destination.Service.Port),
 		Protocol:         fromProtocol(destination.Protocol),
+		Http2:            destination.HTTP2,
 		Endpoints:        convert(destination.Endpoints, fromEndpoint),
 		Splits:           convert(destination.Splits, fromSplit),
 		Timeouts:         fromTimeouts(destination.Timeouts),
@@ -53,6 +54,7 @@ func (x *Destination) ToMesh() *mesh.Destination {
 			Port:      toPort(x.GetServicePort()),
 		},
 		Protocol:  toProtocol(x.GetProtocol()),
+		HTTP2:     x.GetHttp2(),
 		Endpoints: convert(x.GetEndpoints(), toEndpoint),
 		Splits:    convert(x.GetSplits(), toSplit),
 		Timeouts:  toTimeouts(x.GetTimeouts()),
@@ -130,6 +132,7 @@ func FromInbound(inbound *mesh.Inbound) *Inbound {
 		Access:          fromAccess(inbound.Access),
 		Node:            inbound.Location.Node,
 		Zone:            inbound.Location.Zone,
+		Http2Ports:      convert(inbound.HTTP2Ports, func(port uint16) uint32 { return uint32(port) }),
 	}
 	if inbound.Split != nil {
 		message.Split = fromSplit(*inbound.Split)
@@ -154,6 +157,7 @@ func (x *Inbound) ToMesh() *mesh.Inbound {
 		Peers:           convert(x.GetPeers(), toEndpoint),
 		Access:          toAccess(x.GetAccess()),
 		Location:        mesh.Location{Node: x.GetNode(), Zone: x.GetZone()},
+		HTTP2Ports:      convert(x.GetHttp2Ports(), toPort),
 	}
 	if x.GetSplit() != nil {
 		split := toSplit(x.GetSplit())

@@ -46,6 +46,7 @@ func TestDestinationRoundTrip(t *testing.T) {
 			Address:  "10.96.0.7:80",
 			Service:  mesh.Service{Namespace: "shop", Name: "checkout", Port: 80},
 			Protocol: mesh.ProtocolHTTP1,
+			HTTP2:    true,
 			Endpoints: []mesh.Endpoint{
 				{
 					Address: "10.244.0.5:8080", Identity: "spiffe://cluster.local/ns/shop/sa/checkout",
@@ -80,7 +81,7 @@ func TestInboundRoundTrip(t *testing.T) {
 		"nil":   nil,
 		"empty": {},
 		"whole": {
-			Workload: "shop/checkout", PodTemplateHash: "aaa", Location: mesh.Location{Node: "n1", Zone: "a"},
+			Workload: "shop/checkout", PodTemplateHash: "aaa", Location: mesh.Location{Node: "n1", Zone: "a"}, HTTP2Ports: []uint16{8080, 9000},
 			Split: &mesh.Split{
 				Workload: "shop/checkout", Generation: 2,
 				Revisions: []mesh.RevisionWeight{{Name: "stable", PodTemplateHash: "aaa", Weight: 100}},

@@ -1348,8 +1348,10 @@ type Destination struct {
 	Retries *Retries `protobuf:"bytes,12,opt,name=retries,proto3" json:"retries,omitempty"`
 	// Absent when nobody is left out.
 	OutlierEjection *OutlierEjection `protobuf:"bytes,13,opt,name=outlier_ejection,json=outlierEjection,proto3" json:"outlier_ejection,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The port was declared to speak HTTP/2, be that all that it does.
+	Http2         bool `protobuf:"varint,14,opt,name=http2,proto3" json:"http2,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Destination) Reset() {
@@ -1471,6 +1473,13 @@ func (x *Destination) GetOutlierEjection() *OutlierEjection {
 		return x.OutlierEjection
 	}
 	return nil
+}
+
+func (x *Destination) GetHttp2() bool {
+	if x != nil {
+		return x.Http2
+	}
+	return false
 }
 
 // OutlierEjection says when an endpoint that fails is left out, and for how long.
@@ -2275,8 +2284,10 @@ type Inbound struct {
 	// Absent when everybody may call the pod.
 	Access *Access `protobuf:"bytes,6,opt,name=access,proto3" json:"access,omitempty"`
 	// Where the pod runs; empty when that is not known.
-	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
-	Zone          string `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
+	Node string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Zone string `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
+	// Ports that were declared to speak HTTP/2, be that all that they do.
+	Http2Ports    []uint32 `protobuf:"varint,9,rep,packed,name=http2_ports,json=http2Ports,proto3" json:"http2_ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2365,6 +2376,13 @@ func (x *Inbound) GetZone() string {
 		return x.Zone
 	}
 	return ""
+}
+
+func (x *Inbound) GetHttp2Ports() []uint32 {
+	if x != nil {
+		return x.Http2Ports
+	}
+	return nil
 }
 
 // Access says who may call a pod. What narrows a rule in a later version must not come in the fields of
@@ -2910,7 +2928,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12E\n" +
 	"\fdestinations\x18\x02 \x03(\v2!.sluice.mesh.v1alpha1.DestinationR\fdestinations\x127\n" +
 	"\ainbound\x18\x03 \x01(\v2\x1d.sluice.mesh.v1alpha1.InboundR\ainbound\x12\x18\n" +
-	"\atallies\x18\x04 \x01(\bR\atallies\"\xff\x04\n" +
+	"\atallies\x18\x04 \x01(\bR\atallies\"\x95\x05\n" +
 	"\vDestination\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x18\n" +
 	"\aunknown\x18\x02 \x01(\bR\aunknown\x12+\n" +
@@ -2926,7 +2944,8 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	" \x01(\v2\x1e.sluice.mesh.v1alpha1.TimeoutsR\btimeouts\x122\n" +
 	"\x15max_parallel_requests\x18\v \x01(\rR\x13maxParallelRequests\x127\n" +
 	"\aretries\x18\f \x01(\v2\x1d.sluice.mesh.v1alpha1.RetriesR\aretries\x12P\n" +
-	"\x10outlier_ejection\x18\r \x01(\v2%.sluice.mesh.v1alpha1.OutlierEjectionR\x0foutlierEjection\"\xba\x02\n" +
+	"\x10outlier_ejection\x18\r \x01(\v2%.sluice.mesh.v1alpha1.OutlierEjectionR\x0foutlierEjection\x12\x14\n" +
+	"\x05http2\x18\x0e \x01(\bR\x05http2\"\xba\x02\n" +
 	"\x0fOutlierEjection\x121\n" +
 	"\x14consecutive_failures\x18\x01 \x01(\rR\x13consecutiveFailures\x123\n" +
 	"\x15interval_milliseconds\x18\x02 \x01(\rR\x14intervalMilliseconds\x12!\n" +
@@ -2993,7 +3012,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x0eRevisionWeight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xc2\x03\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xe3\x03\n" +
 	"\aInbound\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x121\n" +
@@ -3002,7 +3021,9 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\tprotocols\x18\x05 \x03(\v2,.sluice.mesh.v1alpha1.Inbound.ProtocolsEntryR\tprotocols\x124\n" +
 	"\x06access\x18\x06 \x01(\v2\x1c.sluice.mesh.v1alpha1.AccessR\x06access\x12\x12\n" +
 	"\x04node\x18\a \x01(\tR\x04node\x12\x12\n" +
-	"\x04zone\x18\b \x01(\tR\x04zone\x1a\\\n" +
+	"\x04zone\x18\b \x01(\tR\x04zone\x12\x1f\n" +
+	"\vhttp2_ports\x18\t \x03(\rR\n" +
+	"http2Ports\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
 	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xf5\x01\n" +

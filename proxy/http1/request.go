@@ -47,6 +47,9 @@ func (r *Request) Upgrades() bool { return r.upgrade }
 // ExpectsContinue says that the client waits for 100 before it sends its content.
 func (r *Request) ExpectsContinue() bool { return r.expects }
 
+// TakesTrailers says that the client wants the fields that come after content.
+func (r *Request) TakesTrailers() bool { return r.trailers }
+
 // Asked is what the request says about its response.
 func (r *Request) Asked() Asked {
 	return Asked{Head: r.IsMethod("HEAD"), Connect: r.IsMethod("CONNECT"), Upgrade: r.upgrade}

@@ -161,7 +161,9 @@ func (c *Conn) encodeRequest(h *Head) {
 		c.encode(hpack.HeaderField{Name: ":scheme", Value: h.Scheme})
 		c.encode(hpack.HeaderField{Name: ":path", Value: h.Path})
 	}
-	c.encode(hpack.HeaderField{Name: ":authority", Value: h.Authority})
+	if h.Authority != "" {
+		c.encode(hpack.HeaderField{Name: ":authority", Value: h.Authority})
+	}
 	c.encodeAll(h.Fields)
 }
 

@@ -265,6 +265,14 @@ func (m *Mesh) ServeHTTP1On(listener net.Listener, handler http.Handler) {
 	m.serveOn(listener, &http.Server{Handler: handler, Protocols: protocolsOf(true, false)})
 }
 
+// ServeHTTP2 runs an application in the pod that speaks only HTTP/2, without TLS, until the test ends.
+func (p *Pod) ServeHTTP2(handler http.Handler) { p.mesh.ServeHTTP2On(p.Listen(), handler) }
+
+// ServeHTTP2On is ServeOn for an application that speaks only HTTP/2.
+func (m *Mesh) ServeHTTP2On(listener net.Listener, handler http.Handler) {
+	m.serveOn(listener, &http.Server{Handler: handler, Protocols: protocolsOf(false, true)})
+}
+
 func protocolsOf(http1, http2 bool) *http.Protocols {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(http1)

@@ -105,34 +105,6 @@ type came struct {
 	interim         []string
 }
 
-func answerTo(t *testing.T, client *http.Client, method, path string, body io.Reader, change func(*http.Request)) came {
-	t.Helper()
-	var got came
-	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-		got.interim = append(got.interim, fmt.Sprint(code, header))
-		return nil
-	}}
-	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), method, shop+path, body)
-	require.NoError(t, err)
-	if change != nil {
-		change(request)
-	}
-	response, err := client.Do(request)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	got.status, got.header, got.trailer = response.StatusCode, response.Header, response.Trailer
-	got.body, got.broken, got.length = string(content), err != nil, response.ContentLength
-	got.header.Del("Date")
-	if len(got.body) > 1000 {
-		got.body = fmt.Sprintf("%x", sha256.Sum256(content))
-	}
-	if got.broken {
-		got.body = "" // How much of it has come says nothing.
-	}
-	return got
-}
-
 // TestRaisedRequestsAreTheSame: a client of HTTP/1.1 cannot tell an application that speaks HTTP/1.1 from one
 // that speaks only HTTP/2, and neither can the application the client.
 func TestRaisedRequestsAreTheSame(t *testing.T) {
@@ -219,17 +191,39 @@ type raisedCase struct {
 // ask sends it and returns what must be the same.
 func (c raisedCase) ask(t *testing.T, client *http.Client) came {
 	t.Helper()
+	var got came
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+		got.interim = append(got.interim, fmt.Sprint(code, header))
+		return nil
+	}}
 	var body io.Reader
 	if c.body != nil {
 		body = c.body()
 	}
-	answer := answerTo(t, client, c.method, c.path, body, c.change)
-	if c.path == "/stream" || c.method == "HEAD" || c.path == "/large" || strings.HasPrefix(c.path, "/trailers") {
-		answer.length = 0 // Servers state it as they like.
-		answer.header.Del("Content-Length")
+	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), c.method, shop+c.path, body)
+	require.NoError(t, err)
+	if c.change != nil {
+		c.change(request)
 	}
-	answer.header.Del("Connection")
-	return answer
+	response, err := client.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	got.status, got.header, got.trailer = response.StatusCode, response.Header, response.Trailer
+	got.body, got.broken, got.length = string(content), err != nil, response.ContentLength
+	if len(got.body) > 1000 {
+		got.body = fmt.Sprintf("%x", sha256.Sum256(content))
+	}
+	if got.broken {
+		got.body = "" // How much of it has come says nothing.
+	}
+	if c.path == "/stream" || c.method == "HEAD" || c.path == "/large" || strings.HasPrefix(c.path, "/trailers") {
+		got.length = 0 // Servers state it as they like.
+		got.header.Del("Content-Length")
+	}
+	got.header.Del("Date")
+	got.header.Del("Connection")
+	return got
 }
 
 // askRaw sends a request over a connection of its own and reads the answer.

@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -370,10 +369,10 @@ func (x *exchange) tunnel(l *link) {
 	w.EndHead()
 	// What was read ahead belongs to what follows.
 	_ = w.Content(l.reader.Unread()) // Flushing will tell.
-	early := bytes.NewReader(x.client.reader.Unread())
+	x.client.conn.prefix = x.client.reader.Unread()
 	if w.Flush() != nil {
 		l.close() // The client has gone.
 		return
 	}
-	x.proxy.pipe(x.client.conn, io.MultiReader(early, x.client.conn), l.conn, idle)
+	x.proxy.pipe(x.client.conn, l.conn, idle)
 }

@@ -146,7 +146,7 @@ func (p *Proxy) carryMeshed(served *servedConn, local net.Conn, handedOff bool) 
 	own := p.ownRevision()
 	p.counts.add(own, openCount{connections: 1})
 	defer p.counts.done(own, openCount{connections: 1})
-	p.pipe(served, served, local, 0)
+	p.pipe(served, local, 0)
 }
 
 // serveMeshedHTTP carries requests that another proxy sends. Where HTTP is declared, whatever that took
@@ -180,6 +180,7 @@ func (p *Proxy) serveUnmeshed(ctx context.Context, conn *servedConn, verdict spo
 	conn.info.labels = inboundLabels(destination.Port(), "")
 	conn.series = p.metrics.tcp(tcpLabels{conn.info.labels, peerSource})
 	conn.series.open()
+	conn.series.read(len(conn.prefix))
 	port := inboundPort(destination.Port())
 	switch {
 	case verdict == spokenHTTP1 && protocol != mesh.ProtocolTCP:

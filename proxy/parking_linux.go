@@ -103,6 +103,11 @@ func (p *parking) read(into []byte) (int, error) {
 	}
 }
 
+// awaitReadable returns when a connection can be read, or has ended.
+func awaitReadable(raw syscall.RawConn) error {
+	return raw.Read(func(descriptor uintptr) bool { return isReady(descriptor, unix.POLLIN|unix.POLLRDHUP) })
+}
+
 // isReady says whether one of the events has come, or the connection is broken.
 func isReady(descriptor uintptr, events int16) bool {
 	ask := [1]unix.PollFd{{Fd: int32(descriptor), Events: events}}

@@ -3,7 +3,9 @@
 package proxy
 
 import (
+	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,10 +25,10 @@ func (b *buffers) get() (buffer []byte, put func()) {
 	return *kept, func() { b.pool.Put(kept) }
 }
 
-// pipe copies both ways until both sides have ended or one has broken. An end in one direction is
+// pipe carries bytes both ways until both sides have ended or one has broken. An end in one direction is
 // passed on and leaves the other open, as TCP allows. It closes both, also when nothing has gone either
 // way for idle milliseconds, unless that is 0.
-func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream io.ReadWriteCloser, idle uint32) {
+func (p *Proxy) pipe(client, upstream net.Conn, idle uint32) {
 	closeBoth := func() {
 		_ = client.Close()   // There is nobody left to tell.
 		_ = upstream.Close() // As above.
@@ -39,12 +41,12 @@ func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream i
 	}
 	var directions sync.WaitGroup
 	directions.Go(func() {
-		if p.copyDirection(upstream, fromClient, moved) != nil {
+		if p.carryDirection(upstream, client, moved) != nil {
 			closeBoth()
 		}
 	})
 	directions.Go(func() {
-		if p.copyDirection(client, upstream, moved) != nil {
+		if p.carryDirection(client, upstream, moved) != nil {
 			closeBoth()
 		}
 	})
@@ -52,8 +54,44 @@ func (p *Proxy) pipe(client io.ReadWriteCloser, fromClient io.Reader, upstream i
 	closeBoth()
 }
 
-// copyDirection copies until the source ends and passes the end on.
-func (p *Proxy) copyDirection(to io.Writer, from io.Reader, moved *atomic.Int64) error {
+// carryDirection carries bytes until the source ends and passes the end on. The kernel moves them where both
+// sides are plain, as soon as nobody has to look at them any more.
+func (p *Proxy) carryDirection(to, from net.Conn, moved *atomic.Int64) error {
+	spliceable := true
+	for {
+		if target, source, ok := bareEnds(to, from); ok && spliceable {
+			err := p.splice(target, source, moved)
+			if err == nil {
+				return closeWrite(to)
+			}
+			if spliceable = errors.Is(err, errNoPipe); !spliceable && !errors.Is(err, errNoSplice) {
+				return err
+			}
+		}
+		switch ended, err := p.copyOnce(to, from, moved); {
+		case err != nil:
+			return err
+		case ended:
+			return closeWrite(to)
+		}
+	}
+}
+
+func bareEnds(to, from net.Conn) (target, source bareEnd, ok bool) {
+	if source, ok = bareSource(from); ok {
+		target, ok = bareTarget(to)
+	}
+	return target, source, ok
+}
+
+// copyOnce copies what is there, and waits for something first. While it waits it has no buffer, where the
+// kernel tells when something has come.
+func (p *Proxy) copyOnce(to, from net.Conn, moved *atomic.Int64) (ended bool, _ error) {
+	if source, ok := bareSource(from); ok {
+		if err := awaitReadable(source.raw); err != nil {
+			return false, err
+		}
+	}
 	buffer, put := p.buffers.get()
 	defer put()
 	for {
@@ -61,15 +99,15 @@ func (p *Proxy) copyDirection(to io.Writer, from io.Reader, moved *atomic.Int64)
 		if n > 0 {
 			note(moved)
 			if _, err := to.Write(buffer[:n]); err != nil {
-				return err
+				return false, err
 			}
 			note(moved)
 		}
 		if err == io.EOF { // Only bare EOF is an end in good order.
-			return closeWrite(to)
+			return true, nil
 		}
-		if err != nil {
-			return err
+		if err != nil || n < len(buffer) {
+			return false, err
 		}
 	}
 }

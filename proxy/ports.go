@@ -5,6 +5,7 @@ package proxy
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 )
 
 // portMemory remembers on which ports the server speaks first, so that a connection to one is held
@@ -57,6 +58,8 @@ type silentConn struct {
 	*servedConn
 	first  sync.Once
 	server func()
+	// spoken says that it is known.
+	spoken atomic.Bool
 }
 
 func (p *Proxy) silent(conn *servedConn, port string) *silentConn {
@@ -66,12 +69,15 @@ func (p *Proxy) silent(conn *servedConn, port string) *silentConn {
 func (c *silentConn) Read(b []byte) (int, error) {
 	n, err := c.servedConn.Read(b)
 	if n > 0 {
-		c.first.Do(func() {})
+		c.first.Do(func() { c.spoken.Store(true) })
 	}
 	return n, err
 }
 
 func (c *silentConn) Write(b []byte) (int, error) {
-	c.first.Do(c.server)
+	c.first.Do(func() {
+		c.server()
+		c.spoken.Store(true)
+	})
 	return c.servedConn.Write(b)
 }

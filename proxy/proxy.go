@@ -133,6 +133,7 @@ type Proxy struct {
 	rates      *rates
 	clients    *clientSet
 	buffers    buffers
+	pipes      *kernelPipes
 	messages   http1.Buffers
 	serverTLS  *tls.Config
 
@@ -156,6 +157,7 @@ func New(options Options) *Proxy {
 		clients:  newClientSet(),
 		admitted: newAdmittedSet(),
 		rates:    newRates(options.Now),
+		pipes:    newKernelPipes(options.Now),
 	}
 	if options.AccessLog != (mesh.AccessLog{}) {
 		p.accessLog = accesslog.New(options.AccessLogTo, options.AccessLog)
@@ -227,6 +229,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.close(left)
 	stop()
 	p.serving.Wait()
+	p.pipes.close()
 	return err
 }
 

@@ -38,7 +38,7 @@ func (p *Proxy) carryTCP(ctx context.Context, client net.Conn, from side, labels
 			carried = true
 			to.ended(time.Now(), false)
 			defer to.release()
-			p.pipe(client, client, upstream, idle)
+			p.pipe(client, upstream, idle)
 			return
 		}
 		var connect *connectError

@@ -244,9 +244,7 @@ type upstreamConn struct {
 
 func (c *upstreamConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.bytesRead += uint64(n)
-	c.series.read(n)
-	c.move(n)
+	c.countRead(n)
 	// crypto/tls gives the same EOF for a close_notify and for a connection that just ends; only for
 	// the first it has not seen the wire's end.
 	if err != nil && errors.Is(err, io.EOF) && c.wire != nil && !c.wire.ended.Load() {
@@ -257,10 +255,20 @@ func (c *upstreamConn) Read(p []byte) (int, error) {
 
 func (c *upstreamConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
+	c.countWritten(n)
+	return n, err
+}
+
+func (c *upstreamConn) countRead(n int) {
+	c.bytesRead += uint64(n)
+	c.series.read(n)
+	c.move(n)
+}
+
+func (c *upstreamConn) countWritten(n int) {
 	c.bytesWritten.Add(uint64(n))
 	c.series.wrote(n)
 	c.move(n)
-	return n, err
 }
 
 func (c *upstreamConn) move(n int) {

@@ -103,7 +103,7 @@ func (p *Proxy) copyOnce(to, from net.Conn, moved *atomic.Int64) (ended bool, _ 
 			}
 			note(moved)
 		}
-		if err == io.EOF { // Only bare EOF is an end in good order.
+		if err == io.EOF { //nolint:errorlint // Only bare EOF is an end in good order.
 			return true, nil
 		}
 		if err != nil || n < len(buffer) {

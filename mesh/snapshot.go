@@ -197,4 +197,6 @@ type Inbound struct {
 	HTTP2Ports []uint16 `json:"http2Ports,omitempty"`
 	// Access says who may call the pod; nil means everybody.
 	Access *Access `json:"access,omitempty"`
+	// Overloads bound what is open at the application; each port is one's.
+	Overloads []Overload `json:"overloads,omitempty"`
 }

@@ -56,6 +56,7 @@ func (x *exchange) answer(to *hop, l *link) bool {
 	x.proxy.metrics.request(to.labels)
 	x.record.hop(to, status, latency)
 	if l.response.Framing() == http1.Tunnel {
+		to.slot.leave() // What follows is no request any more.
 		x.proxy.metrics.response(to.labels, status, latency, "")
 		x.tunnel(l)
 		return false
@@ -106,6 +107,9 @@ func (x *exchange) copyAnswer(to *hop, l *link) (failure string, complete bool) 
 			return x.breakOff(err, framing)
 		}
 		x.record.went(len(data))
+		if to.slot.pace != nil && !x.holdBack(to.slot.pace, len(data)) {
+			return x.cutShort(framing), false
+		}
 		if w.Content(data) != nil {
 			return x.cutShort(framing), false
 		}

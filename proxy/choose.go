@@ -62,6 +62,8 @@ type chooser struct {
 	fellBack          bool
 	// busy says that the last try was not begun, as too many others were.
 	busy bool
+	// shed says that the own application has as much open as it may.
+	shed bool
 	// only says that nothing but the revision within will do.
 	only   bool
 	within revision
@@ -109,16 +111,28 @@ func (c *chooser) next() (*hop, bool) {
 		if endpoint == nil {
 			return c.last()
 		}
+		to := c.side.hopTo(endpoint)
+		if !to.slot.enter() {
+			c.shed = true // No other stands in: they would be overloaded next.
+			c.endProbe(endpoint)
+			return nil, false
+		}
 		if claimed := c.proxy.balancer.claim(endpoint.Address, c.route.most); claimed != nil {
-			taken := c.take(c.side.hopTo(endpoint), endpoint.Address, claimed)
+			taken := c.take(to, endpoint.Address, claimed)
 			if c.route.ejection != nil {
 				taken.conduct, taken.ejection = conductOf(c.route.tiers, endpoint), c.route.ejection
 			}
 			return taken, true
 		}
-		if c.tried.probes { // Somebody else was a little faster.
-			c.proxy.balancer.of(endpoint.Address).probed.Store(false)
-		}
+		to.slot.leave()
+		c.endProbe(endpoint) // Somebody else was a little faster.
+	}
+}
+
+// endProbe lets others try a suspect.
+func (c *chooser) endProbe(endpoint *mesh.Endpoint) {
+	if c.tried.probes {
+		c.proxy.balancer.of(endpoint.Address).probed.Store(false)
 	}
 }
 
@@ -232,6 +246,8 @@ func (c *chooser) failed(to *hop, err *connectError) {
 // failure is the code of a request that could be sent nowhere.
 func (c *chooser) failure() string {
 	switch {
+	case c.shed:
+		return errorShed
 	case c.tried.full != nil:
 		return errorCircuitOpen
 	case c.busy:
@@ -240,8 +256,19 @@ func (c *chooser) failure() string {
 	return errorConnect
 }
 
+// retryAfter is in how many seconds a client may ask again; 0 when that is not known.
+func (c *chooser) retryAfter() int64 {
+	if c.shed {
+		return shedRetryAfter
+	}
+	return 0
+}
+
 // failureText is what a client is told of it.
 func (c *chooser) failureText() string {
+	if c.shed {
+		return "the application has as many requests open as its TrafficPolicy allows for this priority"
+	}
 	if c.tried.full != nil {
 		return "each endpoint has as many requests open as its TrafficPolicy allows"
 	}

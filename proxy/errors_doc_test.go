@@ -31,7 +31,7 @@ func TestErrorsAreDocumented(t *testing.T) {
 	}
 	for _, code := range []string{
 		errorConnect, errorNoEndpoint, errorReset, errorCanceled, errorTruncated, errorMalformed, errorHeadTime, errorOverload,
-		errorHTTP1Only, errorHTTP2Only, errorDenied, errorRateLimited, errorRequestTime, errorTryTime, errorIdleTime, errorCircuitOpen,
+		errorHTTP1Only, errorHTTP2Only, errorDenied, errorRateLimited, errorRequestTime, errorTryTime, errorIdleTime, errorCircuitOpen, errorShed,
 	} {
 		require.Contains(t, string(page), "| `"+code+"` | ")
 	}

@@ -55,6 +55,8 @@ type exchange struct {
 	// lost says that a safe request got no answer and was sent to another hop.
 	lost    bool
 	retries retries
+	// pacing is for answers that are held back; nil before the first.
+	pacing *time.Timer
 	// record is for the access log; nil when there is none.
 	record *record
 	// head says that the answer has no content, whatever its head says.
@@ -303,8 +305,10 @@ func (x *exchange) giveUpClient(to *hop) {
 func (x *exchange) refuse(last *hop) {
 	x.nowhere = true
 	x.proxy.metrics.failure(x.choose.labelsOfFailure(last), x.choose.failure())
-	x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, x.choose.failure(), x.choose.failureText())
+	if !x.choose.shed { // A flood would fill the log.
+		x.proxy.log.Info("nowhere to send", "host", string(x.request.Host()), "last", last.name(), "attempts", x.choose.attempts)
+	}
+	x.problemLater(http.StatusServiceUnavailable, x.choose.failure(), x.choose.failureText(), x.choose.retryAfter())
 }
 
 // turnAway answers a request that does not get in.

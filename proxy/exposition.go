@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // exposition is Prometheus' text format, version 0.0.4.
@@ -110,6 +111,11 @@ func (l handshakeLabels) text() string {
 	return labelText(label{"direction", l.direction}, label{"outcome", l.outcome})
 }
 
+func (l overloadLabels) text() string {
+	return labelText(label{"direction", directionInbound}, label{"service", l.service},
+		label{"priority", string(l.priority)}, label{"outcome", l.outcome})
+}
+
 func (l retryLabels) text() string {
 	return join(l.trafficLabels.text(), labelText(label{"outcome", l.outcome}))
 }
@@ -129,6 +135,7 @@ func (m *metrics) exposition() []byte {
 	connectFailures, unsplit := maps.Clone(m.connectFailures), maps.Clone(m.unsplitRequests)
 	malformed, authorizations, retries := maps.Clone(m.malformedHTTP), maps.Clone(m.authorizations), maps.Clone(m.retries)
 	ejected := maps.Clone(m.ejections)
+	overloads := maps.Clone(m.overloads)
 	m.mutex.RUnlock()
 	out := &exposition{}
 	writeTraffic(out, traffic)
@@ -146,6 +153,7 @@ func (m *metrics) exposition() []byte {
 	if len(ejected) > 0 {
 		writeEjections(out, ejected, m.leftOut())
 	}
+	writeOverloads(out, overloads)
 	out.family("sluice_unsplit_requests_total", "counter",
 		"Requests and connections that came from outside the mesh while the workload had a split.")
 	for _, of := range sorted(unsplit, unsplitLabels.text) {
@@ -183,6 +191,14 @@ func (m *metrics) exposition() []byte {
 	}
 	m.writeProcess(out)
 	return out.Bytes()
+}
+
+func writeOverloads(out *exposition, overloads map[overloadLabels]*atomic.Uint64) {
+	out.family("sluice_overload_requests_total", "counter",
+		"Requests to the pod for which a TrafficPolicy has an overload, by their priority and whether they were refused.")
+	for _, of := range sorted(overloads, overloadLabels.text) {
+		out.sample("sluice_overload_requests_total", of.labels, float64(of.series.Load()))
+	}
 }
 
 func writeTraffic(out *exposition, traffic map[trafficLabels]*trafficSeries) {

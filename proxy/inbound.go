@@ -232,6 +232,8 @@ type inboundSide struct {
 	labels  trafficLabels
 	// http2 says that the port was declared to speak HTTP/2.
 	http2 bool
+	// slot is the claim that the own application needs.
+	slot slot
 }
 
 // ways is pure: what is kept follows from the snapshot.
@@ -254,7 +256,7 @@ func (s *inboundSide) hopTo(endpoint *mesh.Endpoint) hop {
 	if endpoint.Address != s.own {
 		return peerHop(endpoint, s.destination.Port())
 	}
-	return hop{address: s.own, local: true, http2: s.http2, revision: revisionOf(endpoint), labels: s.labels}
+	return hop{address: s.own, local: true, http2: s.http2, revision: revisionOf(endpoint), labels: s.labels, slot: s.slot}
 }
 
 func (s *inboundSide) fallback() (hop, bool) { return hop{}, false }
@@ -303,11 +305,17 @@ func (p *Proxy) beginInbound(x *exchange) {
 	from := p.originOf(info, inbound, &head)
 	x.inbound = inboundSide{
 		destination: info.destination, own: info.address, where: from.where, labels: from.labels,
-		request: request,
+		request: request, slot: p.slotFor(info, x.caller, request, &from),
 	}
 	x.choose.begin(p, &x.inbound, from.labels, openCount{requests: 1})
 	x.peers = true
 	x.skip, x.clientID, x.unmeshed = from.skip, from.clientID, from.unmeshed
+}
+
+// slotFor is the claim that a request needs on the own application.
+func (p *Proxy) slotFor(info *connInfo, from mesh.Caller, request requestView, origin *origin) slot {
+	asked := mesh.Asked{Port: info.destination.Port(), Method: request.method, Path: request.path}
+	return p.overloads.slotFor(from, asked, origin.labels.routeName == routeMirror)
 }
 
 // marks are what a request's head says of where it has come from and whom it means.

@@ -52,6 +52,7 @@ const (
 	errorTryTime     = "try_timeout"     // No head of an answer came within the time of a try.
 	errorIdleTime    = "idle_timeout"    // Nothing came or went for too long.
 	errorCircuitOpen = "circuit_open"    // Its endpoints had as much open as its TrafficPolicy allows.
+	errorShed        = "overload_shed"   // The application had as much open as it may for its priority.
 )
 
 // What happened to a request that arrived without a split having been applied.
@@ -103,6 +104,7 @@ type metrics struct {
 	ejections       map[ejectionLabels]*atomic.Uint64
 	mirrored        map[string]*atomic.Uint64 // By outcome; the map does not change.
 	malformedHTTP   map[malformedLabels]*atomic.Uint64
+	overloads       map[overloadLabels]*atomic.Uint64
 	handshakes      map[handshakeLabels]*atomic.Uint64 // The map does not change.
 	authorizations  map[authzSeries]*atomic.Uint64
 	// idleConnections are those that were closed because nothing moved on them.
@@ -117,6 +119,25 @@ type metrics struct {
 type handshakeLabels struct{ direction, outcome string }
 
 type malformedLabels struct{ reason, outcome string }
+
+// What became of requests that an Overload bounds.
+const (
+	overloadAdmitted = "admitted"
+	overloadShed     = "shed"
+)
+
+type overloadLabels struct {
+	service string
+	// priority of the request.
+	priority mesh.Priority
+	outcome  string
+}
+
+// overload is the count of one outcome, made with a zero the first time.
+func (m *metrics) overload(outcome, service string, priority mesh.Priority) *atomic.Uint64 {
+	labels := overloadLabels{service, priority, outcome}
+	return bounded(m, m.overloads, labels, overloadLabels{otherValue, priority, outcome}, func() *atomic.Uint64 { return &atomic.Uint64{} })
+}
 
 type retryLabels struct {
 	trafficLabels
@@ -186,6 +207,7 @@ func newMetrics(options Options) *metrics {
 		ejections:       map[ejectionLabels]*atomic.Uint64{},
 		mirrored:        map[string]*atomic.Uint64{mirrorAnswered: {}, mirrorFailed: {}, mirrorDropped: {}},
 		malformedHTTP:   map[malformedLabels]*atomic.Uint64{},
+		overloads:       map[overloadLabels]*atomic.Uint64{},
 		handshakes:      noHandshakes(),
 		passthrough:     noPassthrough(),
 		authorizations:  map[authzSeries]*atomic.Uint64{},

@@ -131,6 +131,7 @@ type Proxy struct {
 	conns      *connSet
 	admitted   *admittedSet
 	rates      *rates
+	overloads  overloads
 	clients    *clientSet
 	buffers    buffers
 	pipes      *kernelPipes
@@ -173,6 +174,7 @@ func New(options Options) *Proxy {
 		p.counts.applied(snapshot)
 		p.judgeAnew(snapshot.Inbound.Access)
 		p.rates.apply(snapshot.Inbound.Access)
+		p.overloads.apply(snapshot.Inbound.Overloads, p.metrics)
 		if p.saver != nil {
 			p.saver.note()
 		}

@@ -64,6 +64,7 @@ type stream struct {
 	// lost says that a safe request got no answer and was sent to another hop.
 	lost    bool
 	retries retries
+	held    held
 	// over says that nothing is to be told to the client any more, counted that the request was.
 	over, counted bool
 }
@@ -260,7 +261,7 @@ func (x *stream) Sent(n int) {
 	at := x.at
 	x.mutex.Unlock()
 	if at != nil {
-		at.up.Consumed(n)
+		x.credit(at, n)
 	}
 }
 
@@ -288,8 +289,10 @@ func (x *stream) Ended(err error) {
 func (x *stream) refuse(last *hop) {
 	failure := x.choose.failure()
 	x.count(func() { x.proxy.metrics.failure(x.choose.labelsOfFailure(last), failure) }, false)
-	x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
-	x.problem(http.StatusServiceUnavailable, failure, x.choose.failureText())
+	if !x.choose.shed { // A flood would fill the log.
+		x.proxy.log.Info("nowhere to send", "host", x.head.Authority, "last", last.name(), "attempts", x.choose.attempts)
+	}
+	x.problemLater(http.StatusServiceUnavailable, failure, x.choose.failureText(), x.choose.retryAfter())
 }
 
 // turnAway answers a request that does not get in.

@@ -41,7 +41,7 @@ func (p *Proxy) beginInboundStream(x *stream) {
 	x.origin = p.originOf(info, inbound, &head)
 	x.inbound = inboundSide{
 		destination: info.destination, own: info.address, where: x.origin.where, labels: x.origin.labels,
-		request: request,
+		request: request, slot: p.slotFor(info, x.caller, request, &x.origin),
 	}
 	x.choose.begin(p, &x.inbound, x.origin.labels, openCount{requests: 1})
 	x.peers = true

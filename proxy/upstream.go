@@ -56,6 +56,8 @@ type hop struct {
 	load   *load
 	counts *openCounts
 	opened openCount
+	// slot is the claim on the own application.
+	slot slot
 	// probes says that nobody else tries the endpoint until this attempt has ended.
 	probes bool
 	// conduct is that of an endpoint that may be left out by ejection; nil for another.
@@ -71,6 +73,7 @@ func (h *hop) release() {
 	if h.probes {
 		h.load.probed.Store(false)
 	}
+	h.slot.leave()
 	h.load.release()
 	h.counts.done(h.revision, h.opened)
 	h.load = nil

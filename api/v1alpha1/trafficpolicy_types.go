@@ -7,7 +7,8 @@ import (
 )
 
 // TrafficPolicy says what the mesh demands of requests and connections to the Service of the same name
-// and namespace. The proxies of its callers apply it; callers without a proxy know nothing of it.
+// and namespace. The proxies of its callers apply it; callers without a proxy know nothing of it. The part overload is
+// applied by the proxies of the Service's own pods.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:categories=sluice,shortName=tp
@@ -49,6 +50,10 @@ type TrafficPolicySpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.baseTime) || !has(self.maxTime) || duration(self.baseTime) <= duration(self.maxTime)",message="spec.outlierEjection.maxTime: write at least baseTime"
 	// +optional
 	OutlierEjection *OutlierEjection `json:"outlierEjection,omitempty"`
+	// overload says what the pods of the Service refuse first when they have too much to do, and which answers
+	// they send no faster than at a rate; they refuse nothing and hold nothing back when it is left out.
+	// +optional
+	Overload *Overload `json:"overload,omitempty"`
 }
 
 // Timeouts say when the caller's proxy gives up. Each is 1ms to 24h, in whole milliseconds; without one

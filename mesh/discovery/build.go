@@ -86,7 +86,7 @@ func Build(trustDomain spiffeid.TrustDomain, inputs Inputs) *Index {
 		addresses: make(map[netip.Addr]*pod, len(inputs.Pods)),
 		workloads: map[string][]*pod{},
 		splits:    map[string]*split{},
-		policies:  policiesOf(inputs.TrafficPolicies),
+		policies:  policiesOf(trustDomain, inputs.TrafficPolicies),
 		ports:     map[string][]podPort{},
 		zones:     map[string]string{},
 		access:    newAccess(trustDomain, inputs),

@@ -195,6 +195,7 @@ func (x *Index) Inbound(key string) *mesh.Inbound {
 		HTTP2Ports:      x.http2PortsOf(found),
 		Access:          x.access.of(found),
 		Location:        found.location,
+		Overloads:       x.overloadsOf(found),
 	}
 	if split := x.splits[found.workload]; split != nil {
 		inbound.Split = &split.Split

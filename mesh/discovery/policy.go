@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluice-mesh/sluice/api/v1alpha1"
@@ -19,6 +20,8 @@ type trafficPolicy struct {
 	maxParallelRequests uint32
 	retries             *mesh.Retries
 	outlierEjection     *mesh.OutlierEjection
+	// overload is for the Service's own pods; nil for none.
+	overload *mesh.Overload
 }
 
 func (p trafficPolicy) applyTo(destination *mesh.Destination) {
@@ -28,10 +31,12 @@ func (p trafficPolicy) applyTo(destination *mesh.Destination) {
 
 // policiesOf returns what policies say of Services, by "namespace/name": a policy has the name of its
 // Service, so that there are never two of them.
-func policiesOf(policies []*v1alpha1.TrafficPolicy) map[string]trafficPolicy {
+func policiesOf(trustDomain spiffeid.TrustDomain, policies []*v1alpha1.TrafficPolicy) map[string]trafficPolicy {
 	said := map[string]trafficPolicy{}
 	for _, policy := range policies {
-		said[keyOf(policy)] = policyOf(&policy.Spec)
+		made := policyOf(&policy.Spec)
+		made.overload = overloadOf(trustDomain, policy)
+		said[keyOf(policy)] = made
 	}
 	return said
 }

@@ -301,8 +301,11 @@ func sameInbound(before, after *Index, key string, same map[string]bool) bool {
 	}
 	old, fresh := before.pods[key], after.pods[key]
 	return old != nil && fresh != nil && *old == *fresh && (fresh.workload == "" || same[fresh.workload]) &&
-		slices.Equal(before.ports[key], after.ports[key]) && before.access.of(old).Equal(after.access.of(fresh))
+		slices.Equal(before.ports[key], after.ports[key]) && before.access.of(old).Equal(after.access.of(fresh)) &&
+		slices.EqualFunc(before.overloadsOf(old), after.overloadsOf(fresh), equalOverloads)
 }
+
+func equalOverloads(a, b mesh.Overload) bool { return a.Equal(&b) }
 
 func (r *registry) statusChanged() {
 	select {
@@ -333,5 +336,6 @@ func equalDestinations(a, b *mesh.Destination) bool {
 func equalInbounds(a, b *mesh.Inbound) bool {
 	return a.Workload == b.Workload && a.PodTemplateHash == b.PodTemplateHash && a.Location == b.Location &&
 		slices.EqualFunc(inboundSplits(a), inboundSplits(b), mesh.Split.Equal) &&
-		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && slices.Equal(a.HTTP2Ports, b.HTTP2Ports) && a.Access.Equal(b.Access)
+		slices.Equal(a.Peers, b.Peers) && maps.Equal(a.Protocols, b.Protocols) && slices.Equal(a.HTTP2Ports, b.HTTP2Ports) && a.Access.Equal(b.Access) &&
+		slices.EqualFunc(a.Overloads, b.Overloads, equalOverloads)
 }

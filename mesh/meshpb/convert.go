@@ -133,6 +133,7 @@ func FromInbound(inbound *mesh.Inbound) *Inbound {
 		Node:            inbound.Location.Node,
 		Zone:            inbound.Location.Zone,
 		Http2Ports:      convert(inbound.HTTP2Ports, func(port uint16) uint32 { return uint32(port) }),
+		Overloads:       convert(inbound.Overloads, fromOverload),
 	}
 	if inbound.Split != nil {
 		message.Split = fromSplit(*inbound.Split)
@@ -158,6 +159,7 @@ func (x *Inbound) ToMesh() *mesh.Inbound {
 		Access:          toAccess(x.GetAccess()),
 		Location:        mesh.Location{Node: x.GetNode(), Zone: x.GetZone()},
 		HTTP2Ports:      convert(x.GetHttp2Ports(), toPort),
+		Overloads:       convert(x.GetOverloads(), toOverload),
 	}
 	if x.GetSplit() != nil {
 		split := toSplit(x.GetSplit())

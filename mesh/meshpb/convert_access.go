@@ -16,10 +16,8 @@ func fromAccess(access *mesh.Access) *Access {
 	return &Access{
 		Default:  fromDefault(access.Default),
 		Policies: convert(access.Policies, fromPolicy),
-		Probes: convert(access.Probes, func(probe mesh.Probe) *Probe {
-			return &Probe{Port: uint32(probe.Port), Method: probe.Method, Path: probe.Path}
-		}),
-		Limits: convert(access.Limits, fromLimit),
+		Probes:   convert(access.Probes, fromProbe),
+		Limits:   convert(access.Limits, fromLimit),
 	}
 }
 
@@ -30,11 +28,17 @@ func toAccess(message *Access) *mesh.Access {
 	return &mesh.Access{
 		Default:  toDefault(message.GetDefault()),
 		Policies: convert(message.GetPolicies(), toPolicy),
-		Probes: convert(message.GetProbes(), func(probe *Probe) mesh.Probe {
-			return mesh.Probe{Port: toPort(probe.GetPort()), Method: probe.GetMethod(), Path: probe.GetPath()}
-		}),
-		Limits: convert(message.GetLimits(), toLimit),
+		Probes:   convert(message.GetProbes(), toProbe),
+		Limits:   convert(message.GetLimits(), toLimit),
 	}
+}
+
+func fromProbe(probe mesh.Probe) *Probe {
+	return &Probe{Port: uint32(probe.Port), Method: probe.Method, Path: probe.Path}
+}
+
+func toProbe(message *Probe) mesh.Probe {
+	return mesh.Probe{Port: toPort(message.GetPort()), Method: message.GetMethod(), Path: message.GetPath()}
 }
 
 // longestInterval is that of one request in an hour. With it no sum of times overflows.

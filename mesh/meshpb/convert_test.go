@@ -112,6 +112,17 @@ func TestInboundRoundTrip(t *testing.T) {
 				},
 			},
 		},
+		"overload": {Overloads: []mesh.Overload{
+			{
+				Service: "checkout", Ports: []uint16{8080}, MaxParallelRequests: 100, Probes: []mesh.Probe{{Port: 8080, Method: "GET", Path: "/healthz"}},
+				Classes: []mesh.TrafficClass{
+					{Priority: mesh.PriorityCritical, Routes: []mesh.AccessRoute{{Methods: []string{"POST"}}}},
+					{Priority: mesh.PriorityLow, Callers: &mesh.AccessRule{Identities: []string{"spiffe://a/b"}}, BytesPerSecond: 1 << 40},
+					{Priority: mesh.PriorityDefault, Callers: &mesh.AccessRule{}},
+				},
+			},
+			{Service: "other"},
+		}},
 		"nobody":   {Access: &mesh.Access{Default: mesh.AccessDeny}},
 		"everyone": {Access: &mesh.Access{Default: mesh.AccessAllow}},
 	}
@@ -128,6 +139,8 @@ func TestToMeshOfWhatANewerOrBrokenPeerSends(t *testing.T) {
 
 	inbound := (&Inbound{Protocols: map[uint32]Protocol{70000: Protocol_PROTOCOL_TCP, 80: Protocol(99)}}).ToMesh()
 	require.Equal(t, map[uint16]mesh.Protocol{80: mesh.ProtocolDetect}, inbound.Protocols)
+
+	require.Equal(t, mesh.PriorityDefault, toClass(&TrafficClass{Priority: Priority(99)}).Priority)
 
 	match := toMatch(&RequestMatch{
 		Headers: []*ValueMatch{{Name: "x", Kind: MatchKind(99)}, {Name: "y", Kind: MatchKind_MATCH_KIND_REGEX, Value: "("}},

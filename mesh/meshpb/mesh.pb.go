@@ -133,6 +133,56 @@ func (MatchKind) EnumDescriptor() ([]byte, []int) {
 	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{1}
 }
 
+// A proxy to which a priority is new takes it as default.
+type Priority int32
+
+const (
+	Priority_PRIORITY_DEFAULT  Priority = 0
+	Priority_PRIORITY_CRITICAL Priority = 1
+	Priority_PRIORITY_LOW      Priority = 2
+)
+
+// Enum value maps for Priority.
+var (
+	Priority_name = map[int32]string{
+		0: "PRIORITY_DEFAULT",
+		1: "PRIORITY_CRITICAL",
+		2: "PRIORITY_LOW",
+	}
+	Priority_value = map[string]int32{
+		"PRIORITY_DEFAULT":  0,
+		"PRIORITY_CRITICAL": 1,
+		"PRIORITY_LOW":      2,
+	}
+)
+
+func (x Priority) Enum() *Priority {
+	p := new(Priority)
+	*p = x
+	return p
+}
+
+func (x Priority) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Priority) Descriptor() protoreflect.EnumDescriptor {
+	return file_mesh_meshpb_mesh_proto_enumTypes[2].Descriptor()
+}
+
+func (Priority) Type() protoreflect.EnumType {
+	return &file_mesh_meshpb_mesh_proto_enumTypes[2]
+}
+
+func (x Priority) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Priority.Descriptor instead.
+func (Priority) EnumDescriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{2}
+}
+
 // Who is let in where no policy is enforced. A proxy to which a value is new takes it as deny.
 type AccessDefault int32
 
@@ -167,11 +217,11 @@ func (x AccessDefault) String() string {
 }
 
 func (AccessDefault) Descriptor() protoreflect.EnumDescriptor {
-	return file_mesh_meshpb_mesh_proto_enumTypes[2].Descriptor()
+	return file_mesh_meshpb_mesh_proto_enumTypes[3].Descriptor()
 }
 
 func (AccessDefault) Type() protoreflect.EnumType {
-	return &file_mesh_meshpb_mesh_proto_enumTypes[2]
+	return &file_mesh_meshpb_mesh_proto_enumTypes[3]
 }
 
 func (x AccessDefault) Number() protoreflect.EnumNumber {
@@ -180,7 +230,7 @@ func (x AccessDefault) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccessDefault.Descriptor instead.
 func (AccessDefault) EnumDescriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{2}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{3}
 }
 
 // A proxy to which a mode is new enforces the policy.
@@ -214,11 +264,11 @@ func (x AccessMode) String() string {
 }
 
 func (AccessMode) Descriptor() protoreflect.EnumDescriptor {
-	return file_mesh_meshpb_mesh_proto_enumTypes[3].Descriptor()
+	return file_mesh_meshpb_mesh_proto_enumTypes[4].Descriptor()
 }
 
 func (AccessMode) Type() protoreflect.EnumType {
-	return &file_mesh_meshpb_mesh_proto_enumTypes[3]
+	return &file_mesh_meshpb_mesh_proto_enumTypes[4]
 }
 
 func (x AccessMode) Number() protoreflect.EnumNumber {
@@ -227,7 +277,7 @@ func (x AccessMode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AccessMode.Descriptor instead.
 func (AccessMode) EnumDescriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{3}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{4}
 }
 
 type CertifyRequest struct {
@@ -2287,7 +2337,9 @@ type Inbound struct {
 	Node string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
 	Zone string `protobuf:"bytes,8,opt,name=zone,proto3" json:"zone,omitempty"`
 	// Ports that were declared to speak HTTP/2, be that all that they do.
-	Http2Ports    []uint32 `protobuf:"varint,9,rep,packed,name=http2_ports,json=http2Ports,proto3" json:"http2_ports,omitempty"`
+	Http2Ports []uint32 `protobuf:"varint,9,rep,packed,name=http2_ports,json=http2Ports,proto3" json:"http2_ports,omitempty"`
+	// What bounds that which is open at the application; each port is one's.
+	Overloads     []*Overload `protobuf:"bytes,10,rep,name=overloads,proto3" json:"overloads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2385,6 +2437,166 @@ func (x *Inbound) GetHttp2Ports() []uint32 {
 	return nil
 }
 
+func (x *Inbound) GetOverloads() []*Overload {
+	if x != nil {
+		return x.Overloads
+	}
+	return nil
+}
+
+// Overload bounds what is open at the application of a pod, and how fast it answers.
+type Overload struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The Service that it is for.
+	Service string   `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Ports   []uint32 `protobuf:"varint,2,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	// Any number when it is 0.
+	MaxParallelRequests uint32 `protobuf:"varint,3,opt,name=max_parallel_requests,json=maxParallelRequests,proto3" json:"max_parallel_requests,omitempty"`
+	// The first that means a request counts.
+	Classes []*TrafficClass `protobuf:"bytes,4,rep,name=classes,proto3" json:"classes,omitempty"`
+	// Requests of kubelets, which are never refused.
+	Probes        []*Probe `protobuf:"bytes,5,rep,name=probes,proto3" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Overload) Reset() {
+	*x = Overload{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Overload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Overload) ProtoMessage() {}
+
+func (x *Overload) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Overload.ProtoReflect.Descriptor instead.
+func (*Overload) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Overload) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Overload) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Overload) GetMaxParallelRequests() uint32 {
+	if x != nil {
+		return x.MaxParallelRequests
+	}
+	return 0
+}
+
+func (x *Overload) GetClasses() []*TrafficClass {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Overload) GetProbes() []*Probe {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// TrafficClass is what some requests have in common.
+type TrafficClass struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Priority Priority               `protobuf:"varint,1,opt,name=priority,proto3,enum=sluice.mesh.v1alpha1.Priority" json:"priority,omitempty"`
+	// Whom its identities, namespaces and networks name; all when it is absent.
+	Callers *AccessRule `protobuf:"bytes,2,opt,name=callers,proto3" json:"callers,omitempty"`
+	// All when there are none.
+	Routes []*AccessRoute `protobuf:"bytes,3,rep,name=routes,proto3" json:"routes,omitempty"`
+	// Of content of all answers together; any number when it is 0.
+	BytesPerSecond uint64 `protobuf:"varint,4,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TrafficClass) Reset() {
+	*x = TrafficClass{}
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrafficClass) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrafficClass) ProtoMessage() {}
+
+func (x *TrafficClass) ProtoReflect() protoreflect.Message {
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrafficClass.ProtoReflect.Descriptor instead.
+func (*TrafficClass) Descriptor() ([]byte, []int) {
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *TrafficClass) GetPriority() Priority {
+	if x != nil {
+		return x.Priority
+	}
+	return Priority_PRIORITY_DEFAULT
+}
+
+func (x *TrafficClass) GetCallers() *AccessRule {
+	if x != nil {
+		return x.Callers
+	}
+	return nil
+}
+
+func (x *TrafficClass) GetRoutes() []*AccessRoute {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *TrafficClass) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
 // Access says who may call a pod. What narrows a rule in a later version must not come in the fields of
 // AccessRule, of which an older proxy would see the wider rest: such rules go to a field of their own.
 type Access struct {
@@ -2401,7 +2613,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2625,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[28]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2638,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{28}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Access) GetDefault() AccessDefault {
@@ -2474,7 +2686,7 @@ type RateLimit struct {
 
 func (x *RateLimit) Reset() {
 	*x = RateLimit{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +2698,7 @@ func (x *RateLimit) String() string {
 func (*RateLimit) ProtoMessage() {}
 
 func (x *RateLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[29]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +2711,7 @@ func (x *RateLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
 func (*RateLimit) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{29}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RateLimit) GetName() string {
@@ -2555,7 +2767,7 @@ type AccessPolicy struct {
 
 func (x *AccessPolicy) Reset() {
 	*x = AccessPolicy{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2779,7 @@ func (x *AccessPolicy) String() string {
 func (*AccessPolicy) ProtoMessage() {}
 
 func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[30]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2792,7 @@ func (x *AccessPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessPolicy.ProtoReflect.Descriptor instead.
 func (*AccessPolicy) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{30}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AccessPolicy) GetName() string {
@@ -2623,7 +2835,7 @@ type AccessRule struct {
 
 func (x *AccessRule) Reset() {
 	*x = AccessRule{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2847,7 @@ func (x *AccessRule) String() string {
 func (*AccessRule) ProtoMessage() {}
 
 func (x *AccessRule) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[31]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2860,7 @@ func (x *AccessRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRule.ProtoReflect.Descriptor instead.
 func (*AccessRule) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{31}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AccessRule) GetIdentities() []string {
@@ -2698,7 +2910,7 @@ type AccessRoute struct {
 
 func (x *AccessRoute) Reset() {
 	*x = AccessRoute{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2922,7 @@ func (x *AccessRoute) String() string {
 func (*AccessRoute) ProtoMessage() {}
 
 func (x *AccessRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[32]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2935,7 @@ func (x *AccessRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessRoute.ProtoReflect.Descriptor instead.
 func (*AccessRoute) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{32}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AccessRoute) GetMethods() []string {
@@ -2751,7 +2963,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2975,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[33]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2988,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{33}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Probe) GetPort() uint32 {
@@ -2812,7 +3024,7 @@ type KeptIdentity struct {
 
 func (x *KeptIdentity) Reset() {
 	*x = KeptIdentity{}
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +3036,7 @@ func (x *KeptIdentity) String() string {
 func (*KeptIdentity) ProtoMessage() {}
 
 func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_mesh_meshpb_mesh_proto_msgTypes[34]
+	mi := &file_mesh_meshpb_mesh_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +3049,7 @@ func (x *KeptIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeptIdentity.ProtoReflect.Descriptor instead.
 func (*KeptIdentity) Descriptor() ([]byte, []int) {
-	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{34}
+	return file_mesh_meshpb_mesh_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *KeptIdentity) GetKey() []byte {
@@ -3012,7 +3224,7 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x0eRevisionWeight\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x12\x16\n" +
-	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xe3\x03\n" +
+	"\x06weight\x18\x03 \x01(\rR\x06weight\"\xa1\x04\n" +
 	"\aInbound\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12*\n" +
 	"\x11pod_template_hash\x18\x02 \x01(\tR\x0fpodTemplateHash\x121\n" +
@@ -3023,10 +3235,23 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x04node\x18\a \x01(\tR\x04node\x12\x12\n" +
 	"\x04zone\x18\b \x01(\tR\x04zone\x12\x1f\n" +
 	"\vhttp2_ports\x18\t \x03(\rR\n" +
-	"http2Ports\x1a\\\n" +
+	"http2Ports\x12<\n" +
+	"\toverloads\x18\n" +
+	" \x03(\v2\x1e.sluice.mesh.v1alpha1.OverloadR\toverloads\x1a\\\n" +
 	"\x0eProtocolsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x124\n" +
-	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xf5\x01\n" +
+	"\x05value\x18\x02 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.ProtocolR\x05value:\x028\x01\"\xe1\x01\n" +
+	"\bOverload\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
+	"\x05ports\x18\x02 \x03(\rR\x05ports\x122\n" +
+	"\x15max_parallel_requests\x18\x03 \x01(\rR\x13maxParallelRequests\x12<\n" +
+	"\aclasses\x18\x04 \x03(\v2\".sluice.mesh.v1alpha1.TrafficClassR\aclasses\x123\n" +
+	"\x06probes\x18\x05 \x03(\v2\x1b.sluice.mesh.v1alpha1.ProbeR\x06probes\"\xeb\x01\n" +
+	"\fTrafficClass\x12:\n" +
+	"\bpriority\x18\x01 \x01(\x0e2\x1e.sluice.mesh.v1alpha1.PriorityR\bpriority\x12:\n" +
+	"\acallers\x18\x02 \x01(\v2 .sluice.mesh.v1alpha1.AccessRuleR\acallers\x129\n" +
+	"\x06routes\x18\x03 \x03(\v2!.sluice.mesh.v1alpha1.AccessRouteR\x06routes\x12(\n" +
+	"\x10bytes_per_second\x18\x04 \x01(\x04R\x0ebytesPerSecond\"\xf5\x01\n" +
 	"\x06Access\x12=\n" +
 	"\adefault\x18\x01 \x01(\x0e2#.sluice.mesh.v1alpha1.AccessDefaultR\adefault\x12>\n" +
 	"\bpolicies\x18\x02 \x03(\v2\".sluice.mesh.v1alpha1.AccessPolicyR\bpolicies\x123\n" +
@@ -3074,7 +3299,11 @@ const file_mesh_meshpb_mesh_proto_rawDesc = "" +
 	"\x11MATCH_KIND_PREFIX\x10\x02\x12\x14\n" +
 	"\x10MATCH_KIND_REGEX\x10\x03\x12\x16\n" +
 	"\x12MATCH_KIND_PRESENT\x10\x04\x12\x15\n" +
-	"\x11MATCH_KIND_ABSENT\x10\x05*]\n" +
+	"\x11MATCH_KIND_ABSENT\x10\x05*I\n" +
+	"\bPriority\x12\x14\n" +
+	"\x10PRIORITY_DEFAULT\x10\x00\x12\x15\n" +
+	"\x11PRIORITY_CRITICAL\x10\x01\x12\x10\n" +
+	"\fPRIORITY_LOW\x10\x02*]\n" +
 	"\rAccessDefault\x12\x17\n" +
 	"\x13ACCESS_DEFAULT_DENY\x10\x00\x12\x18\n" +
 	"\x14ACCESS_DEFAULT_ALLOW\x10\x01\x12\x19\n" +
@@ -3102,107 +3331,116 @@ func file_mesh_meshpb_mesh_proto_rawDescGZIP() []byte {
 	return file_mesh_meshpb_mesh_proto_rawDescData
 }
 
-var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_mesh_meshpb_mesh_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_mesh_meshpb_mesh_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_mesh_meshpb_mesh_proto_goTypes = []any{
 	(Protocol)(0),           // 0: sluice.mesh.v1alpha1.Protocol
 	(MatchKind)(0),          // 1: sluice.mesh.v1alpha1.MatchKind
-	(AccessDefault)(0),      // 2: sluice.mesh.v1alpha1.AccessDefault
-	(AccessMode)(0),         // 3: sluice.mesh.v1alpha1.AccessMode
-	(*CertifyRequest)(nil),  // 4: sluice.mesh.v1alpha1.CertifyRequest
-	(*CertifyResponse)(nil), // 5: sluice.mesh.v1alpha1.CertifyResponse
-	(*ReadRequest)(nil),     // 6: sluice.mesh.v1alpha1.ReadRequest
-	(*ReadResponse)(nil),    // 7: sluice.mesh.v1alpha1.ReadResponse
-	(*PodTally)(nil),        // 8: sluice.mesh.v1alpha1.PodTally
-	(*Carriers)(nil),        // 9: sluice.mesh.v1alpha1.Carriers
-	(*WatchRequest)(nil),    // 10: sluice.mesh.v1alpha1.WatchRequest
-	(*Hello)(nil),           // 11: sluice.mesh.v1alpha1.Hello
-	(*Subscribe)(nil),       // 12: sluice.mesh.v1alpha1.Subscribe
-	(*Unsubscribe)(nil),     // 13: sluice.mesh.v1alpha1.Unsubscribe
-	(*Report)(nil),          // 14: sluice.mesh.v1alpha1.Report
-	(*OpenCount)(nil),       // 15: sluice.mesh.v1alpha1.OpenCount
-	(*Tally)(nil),           // 16: sluice.mesh.v1alpha1.Tally
-	(*Served)(nil),          // 17: sluice.mesh.v1alpha1.Served
-	(*Called)(nil),          // 18: sluice.mesh.v1alpha1.Called
-	(*WatchResponse)(nil),   // 19: sluice.mesh.v1alpha1.WatchResponse
-	(*Destination)(nil),     // 20: sluice.mesh.v1alpha1.Destination
-	(*OutlierEjection)(nil), // 21: sluice.mesh.v1alpha1.OutlierEjection
-	(*Retries)(nil),         // 22: sluice.mesh.v1alpha1.Retries
-	(*Timeouts)(nil),        // 23: sluice.mesh.v1alpha1.Timeouts
-	(*Endpoint)(nil),        // 24: sluice.mesh.v1alpha1.Endpoint
-	(*Split)(nil),           // 25: sluice.mesh.v1alpha1.Split
-	(*RequestMatch)(nil),    // 26: sluice.mesh.v1alpha1.RequestMatch
-	(*ValueMatch)(nil),      // 27: sluice.mesh.v1alpha1.ValueMatch
-	(*Mirror)(nil),          // 28: sluice.mesh.v1alpha1.Mirror
-	(*Stickiness)(nil),      // 29: sluice.mesh.v1alpha1.Stickiness
-	(*RevisionWeight)(nil),  // 30: sluice.mesh.v1alpha1.RevisionWeight
-	(*Inbound)(nil),         // 31: sluice.mesh.v1alpha1.Inbound
-	(*Access)(nil),          // 32: sluice.mesh.v1alpha1.Access
-	(*RateLimit)(nil),       // 33: sluice.mesh.v1alpha1.RateLimit
-	(*AccessPolicy)(nil),    // 34: sluice.mesh.v1alpha1.AccessPolicy
-	(*AccessRule)(nil),      // 35: sluice.mesh.v1alpha1.AccessRule
-	(*AccessRoute)(nil),     // 36: sluice.mesh.v1alpha1.AccessRoute
-	(*Probe)(nil),           // 37: sluice.mesh.v1alpha1.Probe
-	(*KeptIdentity)(nil),    // 38: sluice.mesh.v1alpha1.KeptIdentity
-	nil,                     // 39: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	(Priority)(0),           // 2: sluice.mesh.v1alpha1.Priority
+	(AccessDefault)(0),      // 3: sluice.mesh.v1alpha1.AccessDefault
+	(AccessMode)(0),         // 4: sluice.mesh.v1alpha1.AccessMode
+	(*CertifyRequest)(nil),  // 5: sluice.mesh.v1alpha1.CertifyRequest
+	(*CertifyResponse)(nil), // 6: sluice.mesh.v1alpha1.CertifyResponse
+	(*ReadRequest)(nil),     // 7: sluice.mesh.v1alpha1.ReadRequest
+	(*ReadResponse)(nil),    // 8: sluice.mesh.v1alpha1.ReadResponse
+	(*PodTally)(nil),        // 9: sluice.mesh.v1alpha1.PodTally
+	(*Carriers)(nil),        // 10: sluice.mesh.v1alpha1.Carriers
+	(*WatchRequest)(nil),    // 11: sluice.mesh.v1alpha1.WatchRequest
+	(*Hello)(nil),           // 12: sluice.mesh.v1alpha1.Hello
+	(*Subscribe)(nil),       // 13: sluice.mesh.v1alpha1.Subscribe
+	(*Unsubscribe)(nil),     // 14: sluice.mesh.v1alpha1.Unsubscribe
+	(*Report)(nil),          // 15: sluice.mesh.v1alpha1.Report
+	(*OpenCount)(nil),       // 16: sluice.mesh.v1alpha1.OpenCount
+	(*Tally)(nil),           // 17: sluice.mesh.v1alpha1.Tally
+	(*Served)(nil),          // 18: sluice.mesh.v1alpha1.Served
+	(*Called)(nil),          // 19: sluice.mesh.v1alpha1.Called
+	(*WatchResponse)(nil),   // 20: sluice.mesh.v1alpha1.WatchResponse
+	(*Destination)(nil),     // 21: sluice.mesh.v1alpha1.Destination
+	(*OutlierEjection)(nil), // 22: sluice.mesh.v1alpha1.OutlierEjection
+	(*Retries)(nil),         // 23: sluice.mesh.v1alpha1.Retries
+	(*Timeouts)(nil),        // 24: sluice.mesh.v1alpha1.Timeouts
+	(*Endpoint)(nil),        // 25: sluice.mesh.v1alpha1.Endpoint
+	(*Split)(nil),           // 26: sluice.mesh.v1alpha1.Split
+	(*RequestMatch)(nil),    // 27: sluice.mesh.v1alpha1.RequestMatch
+	(*ValueMatch)(nil),      // 28: sluice.mesh.v1alpha1.ValueMatch
+	(*Mirror)(nil),          // 29: sluice.mesh.v1alpha1.Mirror
+	(*Stickiness)(nil),      // 30: sluice.mesh.v1alpha1.Stickiness
+	(*RevisionWeight)(nil),  // 31: sluice.mesh.v1alpha1.RevisionWeight
+	(*Inbound)(nil),         // 32: sluice.mesh.v1alpha1.Inbound
+	(*Overload)(nil),        // 33: sluice.mesh.v1alpha1.Overload
+	(*TrafficClass)(nil),    // 34: sluice.mesh.v1alpha1.TrafficClass
+	(*Access)(nil),          // 35: sluice.mesh.v1alpha1.Access
+	(*RateLimit)(nil),       // 36: sluice.mesh.v1alpha1.RateLimit
+	(*AccessPolicy)(nil),    // 37: sluice.mesh.v1alpha1.AccessPolicy
+	(*AccessRule)(nil),      // 38: sluice.mesh.v1alpha1.AccessRule
+	(*AccessRoute)(nil),     // 39: sluice.mesh.v1alpha1.AccessRoute
+	(*Probe)(nil),           // 40: sluice.mesh.v1alpha1.Probe
+	(*KeptIdentity)(nil),    // 41: sluice.mesh.v1alpha1.KeptIdentity
+	nil,                     // 42: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
 }
 var file_mesh_meshpb_mesh_proto_depIdxs = []int32{
-	8,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
-	9,  // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
-	16, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	30, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	11, // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
-	12, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
-	13, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
-	14, // 7: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
-	16, // 8: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
-	15, // 9: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
-	17, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
-	18, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
-	20, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
-	31, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
+	9,  // 0: sluice.mesh.v1alpha1.ReadResponse.tallies:type_name -> sluice.mesh.v1alpha1.PodTally
+	10, // 1: sluice.mesh.v1alpha1.ReadResponse.carriers:type_name -> sluice.mesh.v1alpha1.Carriers
+	17, // 2: sluice.mesh.v1alpha1.PodTally.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	31, // 3: sluice.mesh.v1alpha1.Carriers.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	12, // 4: sluice.mesh.v1alpha1.WatchRequest.hello:type_name -> sluice.mesh.v1alpha1.Hello
+	13, // 5: sluice.mesh.v1alpha1.WatchRequest.subscribe:type_name -> sluice.mesh.v1alpha1.Subscribe
+	14, // 6: sluice.mesh.v1alpha1.WatchRequest.unsubscribe:type_name -> sluice.mesh.v1alpha1.Unsubscribe
+	15, // 7: sluice.mesh.v1alpha1.WatchRequest.report:type_name -> sluice.mesh.v1alpha1.Report
+	17, // 8: sluice.mesh.v1alpha1.WatchRequest.tally:type_name -> sluice.mesh.v1alpha1.Tally
+	16, // 9: sluice.mesh.v1alpha1.Report.open:type_name -> sluice.mesh.v1alpha1.OpenCount
+	18, // 10: sluice.mesh.v1alpha1.Tally.served:type_name -> sluice.mesh.v1alpha1.Served
+	19, // 11: sluice.mesh.v1alpha1.Tally.called:type_name -> sluice.mesh.v1alpha1.Called
+	21, // 12: sluice.mesh.v1alpha1.WatchResponse.destinations:type_name -> sluice.mesh.v1alpha1.Destination
+	32, // 13: sluice.mesh.v1alpha1.WatchResponse.inbound:type_name -> sluice.mesh.v1alpha1.Inbound
 	0,  // 14: sluice.mesh.v1alpha1.Destination.protocol:type_name -> sluice.mesh.v1alpha1.Protocol
-	24, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
-	25, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
-	23, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
-	22, // 18: sluice.mesh.v1alpha1.Destination.retries:type_name -> sluice.mesh.v1alpha1.Retries
-	21, // 19: sluice.mesh.v1alpha1.Destination.outlier_ejection:type_name -> sluice.mesh.v1alpha1.OutlierEjection
-	30, // 20: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
-	26, // 21: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
-	28, // 22: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
-	29, // 23: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
-	27, // 24: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	27, // 25: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	27, // 26: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	27, // 27: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	25, // 15: sluice.mesh.v1alpha1.Destination.endpoints:type_name -> sluice.mesh.v1alpha1.Endpoint
+	26, // 16: sluice.mesh.v1alpha1.Destination.splits:type_name -> sluice.mesh.v1alpha1.Split
+	24, // 17: sluice.mesh.v1alpha1.Destination.timeouts:type_name -> sluice.mesh.v1alpha1.Timeouts
+	23, // 18: sluice.mesh.v1alpha1.Destination.retries:type_name -> sluice.mesh.v1alpha1.Retries
+	22, // 19: sluice.mesh.v1alpha1.Destination.outlier_ejection:type_name -> sluice.mesh.v1alpha1.OutlierEjection
+	31, // 20: sluice.mesh.v1alpha1.Split.revisions:type_name -> sluice.mesh.v1alpha1.RevisionWeight
+	27, // 21: sluice.mesh.v1alpha1.Split.matches:type_name -> sluice.mesh.v1alpha1.RequestMatch
+	29, // 22: sluice.mesh.v1alpha1.Split.mirror:type_name -> sluice.mesh.v1alpha1.Mirror
+	30, // 23: sluice.mesh.v1alpha1.Split.stickiness:type_name -> sluice.mesh.v1alpha1.Stickiness
+	28, // 24: sluice.mesh.v1alpha1.RequestMatch.headers:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	28, // 25: sluice.mesh.v1alpha1.RequestMatch.cookies:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	28, // 26: sluice.mesh.v1alpha1.RequestMatch.query_params:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	28, // 27: sluice.mesh.v1alpha1.RequestMatch.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
 	1,  // 28: sluice.mesh.v1alpha1.ValueMatch.kind:type_name -> sluice.mesh.v1alpha1.MatchKind
-	25, // 29: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
-	24, // 30: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
-	39, // 31: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
-	32, // 32: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
-	2,  // 33: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
-	34, // 34: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
-	37, // 35: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
-	33, // 36: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
-	3,  // 37: sluice.mesh.v1alpha1.RateLimit.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	36, // 38: sluice.mesh.v1alpha1.RateLimit.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	3,  // 39: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
-	35, // 40: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
-	36, // 41: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
-	27, // 42: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
-	5,  // 43: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
-	0,  // 44: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
-	4,  // 45: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
-	10, // 46: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
-	6,  // 47: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
-	5,  // 48: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
-	19, // 49: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
-	7,  // 50: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
-	48, // [48:51] is the sub-list for method output_type
-	45, // [45:48] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	26, // 29: sluice.mesh.v1alpha1.Inbound.split:type_name -> sluice.mesh.v1alpha1.Split
+	25, // 30: sluice.mesh.v1alpha1.Inbound.peers:type_name -> sluice.mesh.v1alpha1.Endpoint
+	42, // 31: sluice.mesh.v1alpha1.Inbound.protocols:type_name -> sluice.mesh.v1alpha1.Inbound.ProtocolsEntry
+	35, // 32: sluice.mesh.v1alpha1.Inbound.access:type_name -> sluice.mesh.v1alpha1.Access
+	33, // 33: sluice.mesh.v1alpha1.Inbound.overloads:type_name -> sluice.mesh.v1alpha1.Overload
+	34, // 34: sluice.mesh.v1alpha1.Overload.classes:type_name -> sluice.mesh.v1alpha1.TrafficClass
+	40, // 35: sluice.mesh.v1alpha1.Overload.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	2,  // 36: sluice.mesh.v1alpha1.TrafficClass.priority:type_name -> sluice.mesh.v1alpha1.Priority
+	38, // 37: sluice.mesh.v1alpha1.TrafficClass.callers:type_name -> sluice.mesh.v1alpha1.AccessRule
+	39, // 38: sluice.mesh.v1alpha1.TrafficClass.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	3,  // 39: sluice.mesh.v1alpha1.Access.default:type_name -> sluice.mesh.v1alpha1.AccessDefault
+	37, // 40: sluice.mesh.v1alpha1.Access.policies:type_name -> sluice.mesh.v1alpha1.AccessPolicy
+	40, // 41: sluice.mesh.v1alpha1.Access.probes:type_name -> sluice.mesh.v1alpha1.Probe
+	36, // 42: sluice.mesh.v1alpha1.Access.limits:type_name -> sluice.mesh.v1alpha1.RateLimit
+	4,  // 43: sluice.mesh.v1alpha1.RateLimit.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	39, // 44: sluice.mesh.v1alpha1.RateLimit.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	4,  // 45: sluice.mesh.v1alpha1.AccessPolicy.mode:type_name -> sluice.mesh.v1alpha1.AccessMode
+	38, // 46: sluice.mesh.v1alpha1.AccessPolicy.rules:type_name -> sluice.mesh.v1alpha1.AccessRule
+	39, // 47: sluice.mesh.v1alpha1.AccessRule.routes:type_name -> sluice.mesh.v1alpha1.AccessRoute
+	28, // 48: sluice.mesh.v1alpha1.AccessRoute.path:type_name -> sluice.mesh.v1alpha1.ValueMatch
+	6,  // 49: sluice.mesh.v1alpha1.KeptIdentity.answer:type_name -> sluice.mesh.v1alpha1.CertifyResponse
+	0,  // 50: sluice.mesh.v1alpha1.Inbound.ProtocolsEntry.value:type_name -> sluice.mesh.v1alpha1.Protocol
+	5,  // 51: sluice.mesh.v1alpha1.Identity.Certify:input_type -> sluice.mesh.v1alpha1.CertifyRequest
+	11, // 52: sluice.mesh.v1alpha1.Discovery.Watch:input_type -> sluice.mesh.v1alpha1.WatchRequest
+	7,  // 53: sluice.mesh.v1alpha1.Live.Read:input_type -> sluice.mesh.v1alpha1.ReadRequest
+	6,  // 54: sluice.mesh.v1alpha1.Identity.Certify:output_type -> sluice.mesh.v1alpha1.CertifyResponse
+	20, // 55: sluice.mesh.v1alpha1.Discovery.Watch:output_type -> sluice.mesh.v1alpha1.WatchResponse
+	8,  // 56: sluice.mesh.v1alpha1.Live.Read:output_type -> sluice.mesh.v1alpha1.ReadResponse
+	54, // [54:57] is the sub-list for method output_type
+	51, // [51:54] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_mesh_meshpb_mesh_proto_init() }
@@ -3222,8 +3460,8 @@ func file_mesh_meshpb_mesh_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mesh_meshpb_mesh_proto_rawDesc), len(file_mesh_meshpb_mesh_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   36,
+			NumEnums:      5,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -130,6 +130,9 @@ func (c *client) serveOne(ctx context.Context) bool {
 	x.head = x.request.Asked().Head
 	c.report(x.request.Findings())
 	x.record = c.proxy.newRecord(c.conn, x.received)
+	if c.proxy.tracer != nil {
+		x.record = c.proxy.traceRecord(x.record, c.conn, x.received, x.request.Values(headerTraceParent))
+	}
 	x.record.describe(x)
 	defer x.record.end()
 	c.begin(x)

@@ -206,7 +206,7 @@ func (x *exchange) attempt(to *hop, l *link) error {
 		}
 	}
 	w := l.writer
-	w.Request(&x.request, http1.Sending{Skip: x.skip, Host: to.address, Close: l.single})
+	w.Request(&x.request, http1.Sending{Skip: x.skip | x.record.skip(), Host: to.address, Close: l.single})
 	x.addFields(w, to.local)
 	w.EndHead()
 	if x.body == nil {
@@ -235,6 +235,9 @@ func (x *exchange) addFields(w *http1.Writer, local bool) {
 	}
 	if x.peers && !local {
 		w.Field(headerHandoff, handoffValue(x.caller))
+	}
+	if parent := x.record.traceparent(); parent != "" {
+		w.Field(headerTraceParent, parent)
 	}
 }
 

@@ -184,11 +184,7 @@ func (m *metrics) exposition() []byte {
 			out.sample("sluice_tls_passthrough_total", labelText(label{"direction", direction}, label{"server_name", name}), float64(counts[name]))
 		}
 	}
-	if m.accessLog != nil {
-		out.family("sluice_access_log_dropped_total", "counter",
-			"Lines of the access log for which there was no room, or that could not be written.")
-		out.sample("sluice_access_log_dropped_total", "", float64(m.accessLog.Dropped()))
-	}
+	m.writeRecords(out)
 	m.writeProcess(out)
 	return out.Bytes()
 }
@@ -198,6 +194,21 @@ func writeOverloads(out *exposition, overloads map[overloadLabels]*atomic.Uint64
 		"Requests to the pod for which a TrafficPolicy has an overload, by their priority and whether they were refused.")
 	for _, of := range sorted(overloads, overloadLabels.text) {
 		out.sample("sluice_overload_requests_total", of.labels, float64(of.series.Load()))
+	}
+}
+
+// writeRecords tells what became of lines of the access log and of spans, where there are any.
+func (m *metrics) writeRecords(out *exposition) {
+	if m.accessLog != nil {
+		out.family("sluice_access_log_dropped_total", "counter",
+			"Lines of the access log for which there was no room, or that could not be written.")
+		out.sample("sluice_access_log_dropped_total", "", float64(m.accessLog.Dropped()))
+	}
+	if m.tracer != nil {
+		out.family("sluice_trace_spans_total", "counter",
+			"Spans, by whether the collector has taken them or there was no room or no collector.")
+		out.sample("sluice_trace_spans_total", labelText(label{"outcome", "dropped"}), float64(m.tracer.Dropped()))
+		out.sample("sluice_trace_spans_total", labelText(label{"outcome", "exported"}), float64(m.tracer.Exported()))
 	}
 }
 

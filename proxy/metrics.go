@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/proxy/accesslog"
+	"github.com/sluice-mesh/sluice/proxy/tracing"
 )
 
 // Values of labels, as Linkerd's dashboards and Flagger's queries know them.
@@ -110,6 +111,7 @@ type metrics struct {
 	// idleConnections are those that were closed because nothing moved on them.
 	idleConnections atomic.Uint64
 	accessLog       *accesslog.Log         // Nil when none is written.
+	tracer          *tracing.Exporter      // Nil when nothing is traced.
 	passthrough     map[string]*nameCounts // By direction; the map does not change.
 	// leftOut says how many endpoints are left out.
 	leftOut func() map[mesh.Service]int

@@ -80,6 +80,9 @@ func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
 	down.Receive(x)
 	m.proxy.activity.add()
 	x.record = m.proxy.newRecord(m.conn, x.received)
+	if m.proxy.tracer != nil {
+		x.record = m.proxy.traceRecord(x.record, m.conn, x.received, head.Values(headerTraceParent))
+	}
 	x.record.describeStream(x)
 	m.begin(x)
 	if x.refusal.code != "" {

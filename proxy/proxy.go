@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/proxy/accesslog"
 	"github.com/sluice-mesh/sluice/proxy/http1"
+	"github.com/sluice-mesh/sluice/proxy/tracing"
 )
 
 // Options are what a proxy is made of.
@@ -49,6 +50,9 @@ type Options struct {
 	// output.
 	AccessLog   mesh.AccessLog
 	AccessLogTo io.Writer
+
+	// Tracing is where spans of which requests are sent; nothing is traced by default.
+	Tracing mesh.Tracing
 
 	// HTTP is what is demanded of requests, and whether what is only odd passes; strict by default.
 	HTTP http1.Rules
@@ -121,7 +125,8 @@ type Proxy struct {
 	budgets   *retryBudgets
 	ejections *ejections
 	metrics   *metrics
-	accessLog *accesslog.Log // Nil when none is written.
+	accessLog *accesslog.Log    // Nil when none is written.
+	tracer    *tracing.Exporter // Nil when nothing is traced.
 	upstreams *upstreams
 	mirrors   *mirrors
 	// handshakes are those of connections that other proxies make.
@@ -164,6 +169,10 @@ func New(options Options) *Proxy {
 		p.accessLog = accesslog.New(options.AccessLogTo, options.AccessLog)
 		p.metrics.accessLog = p.accessLog
 	}
+	if options.Tracing != (mesh.Tracing{}) {
+		p.tracer = p.newTracer()
+		p.metrics.tracer = p.tracer
+	}
 	if options.StateFile != "" && options.Discovery != nil {
 		p.saver = newSaver(options.StateFile, options.Log)
 	}
@@ -205,6 +214,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	if p.accessLog != nil {
 		defer p.accessLog.Start()() // The last lines are those of what is cut below.
+	}
+	if p.tracer != nil {
+		defer p.tracer.Start()() // As above.
 	}
 	failed := make(chan error, 1)
 	p.serving.Go(func() { p.accept(serveContext, directionOutbound, p.options.Listeners.Outbound, p.serveOutbound) })

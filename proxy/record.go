@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,14 +13,19 @@ import (
 	"time"
 
 	"github.com/sluice-mesh/sluice/proxy/accesslog"
+	"github.com/sluice-mesh/sluice/proxy/http1"
+	"github.com/sluice-mesh/sluice/proxy/tracing"
 )
 
 const headerTraceParent = "traceparent"
 
-// record is what the access log will tell of a request. Its methods do nothing on nil, as mostly nobody
-// asks for a log.
+// record is what the access log and a span will tell of a request. Its methods do nothing on nil, as mostly
+// nobody asks for either.
 type record struct {
-	log *accesslog.Log
+	log *accesslog.Log // Nil when none is written.
+	// tracer gets the span, whose place in its trace is span; nil for a request that is not traced.
+	tracer *tracing.Exporter
+	span   tracing.Context
 	// grpc says that the proxy's own answers are those of gRPC.
 	grpc bool
 	// received and answered count content, whoever carries it.
@@ -36,6 +42,24 @@ func (p *Proxy) newRecord(conn *servedConn, received time.Time) *record {
 	if p.accessLog == nil {
 		return nil
 	}
+	return p.begunRecord(conn, received)
+}
+
+// traceRecord has the record of a request, if it is traced, make a span as well. Values are those of the
+// request's traceparent.
+func (p *Proxy) traceRecord(r *record, conn *servedConn, received time.Time, values []string) *record {
+	span, traced := tracing.Begin(values, p.options.Tracing.Ratio, rand.Float64)
+	if !traced {
+		return r
+	}
+	if r == nil {
+		r = p.begunRecord(conn, received)
+	}
+	r.tracer, r.span = p.tracer, span
+	return r
+}
+
+func (p *Proxy) begunRecord(conn *servedConn, received time.Time) *record {
 	r := &record{log: p.accessLog, entry: accesslog.Entry{
 		Received:  received,
 		Direction: cmp.Or(conn.info.labels.direction, directionOutbound),
@@ -59,7 +83,7 @@ func (r *record) describe(x *exchange) {
 		e.Version = "HTTP/1.1"
 	}
 	e.Host, e.UserAgent, e.Referer = string(x.request.Host()), string(x.request.Value("user-agent")), string(x.request.Value("referer"))
-	e.TraceID = onlyTraceID(x.request.Values(headerTraceParent))
+	e.TraceID = r.traceID(x.request.Values(headerTraceParent))
 }
 
 // describeStream is describe for a request of HTTP/2.
@@ -70,8 +94,34 @@ func (r *record) describeStream(x *stream) {
 	e, view := &r.entry, viewOfStream(x.head)
 	e.Method, e.Path, e.Query, e.Version = view.method, view.path, view.query, "HTTP/2.0"
 	e.Host, e.UserAgent, e.Referer = x.head.Authority, x.head.Value("user-agent"), x.head.Value("referer")
-	e.TraceID = onlyTraceID(x.head.Values(headerTraceParent))
+	e.TraceID = r.traceID(x.head.Values(headerTraceParent))
 	r.grpc = x.isGRPC()
+}
+
+func (r *record) traceID(values []string) string {
+	if r.tracer != nil {
+		return r.span.TraceID()
+	}
+	return onlyTraceID(values)
+}
+
+// traceparent is what the next hop is told instead of what has come, and skip the fields that have; empty for
+// a request that is not traced, of which everything goes on as it is.
+func (r *record) traceparent() string {
+	if r == nil || r.tracer == nil {
+		return ""
+	}
+	return r.span.Traceparent()
+}
+
+func (r *record) skip() http1.Kinds {
+	switch {
+	case r == nil || r.tracer == nil:
+		return 0
+	case r.span.Fresh: // What there may be of a state is that of another trace.
+		return http1.Of(http1.KindTraceParent, http1.KindTraceState)
+	}
+	return http1.Of(http1.KindTraceParent)
 }
 
 // onlyTraceID is the trace that a request belongs to: none where it names two.
@@ -159,5 +209,10 @@ func (r *record) end() {
 	r.ended = true
 	r.entry.RequestBytes, r.entry.ResponseBytes = r.received.Load(), r.answered.Load()
 	r.entry.Total = time.Since(r.entry.Received)
-	r.log.Add(&r.entry)
+	if r.log != nil {
+		r.log.Add(&r.entry)
+	}
+	if r.tracer != nil {
+		r.tracer.Add(&r.span, &r.entry)
+	}
 }

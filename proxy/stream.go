@@ -206,12 +206,15 @@ func (x *stream) linkTo(to *hop) (*link, error) {
 func (x *stream) headTo(to *hop) *http2.Head {
 	h := *x.head
 	h.Fields = make([]hpack.HeaderField, 0, len(x.head.Fields)+2)
-	h.Fields = appendUnowned(h.Fields, x.head.Fields, x.origin.skip)
+	h.Fields = appendUnowned(h.Fields, x.head.Fields, x.origin.skip|x.record.skip())
 	if x.origin.clientID != "" {
 		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerClientID, Value: x.origin.clientID})
 	}
 	if x.peers && !to.local {
 		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerHandoff, Value: handoffValue(x.caller)})
+	}
+	if parent := x.record.traceparent(); parent != "" {
+		h.Fields = append(h.Fields, hpack.HeaderField{Name: headerTraceParent, Value: parent})
 	}
 	return &h
 }

@@ -108,6 +108,7 @@ func environment(config Config, of asked) []corev1.EnvVar {
 	for _, setting := range []corev1.EnvVar{
 		{Name: "SLUICE_GOMAXPROCS", Value: of.processors},
 		{Name: "SLUICE_ACCESS_LOG", Value: of.accessLog},
+		{Name: "SLUICE_TRACING", Value: of.tracing},
 	} {
 		if setting.Value != "" {
 			variables = append(variables, setting)

@@ -29,6 +29,10 @@ const (
 // "+query".
 const AnnotationProxyAccessLog = "sluice.dev/proxy-access-log"
 
+// AnnotationProxyTracing of a pod has its proxy trace requests: the URL of a collector, with the ratio of the
+// requests for which a trace is begun.
+const AnnotationProxyTracing = "sluice.dev/proxy-tracing"
+
 // ports that are not redirected, in the form of sluice-redirect's flags.
 type ports struct {
 	inbound, outbound string
@@ -98,7 +102,7 @@ func skippedPorts(annotations map[string]string) (skip ports, refusal string) {
 // asked is what a pod's annotations ask of its proxy, as the proxy's environment has it. What is empty is
 // not set.
 type asked struct {
-	processors, accessLog string
+	processors, accessLog, tracing string
 }
 
 func askedOfProxy(annotations map[string]string) (of asked, refusal string) {
@@ -106,6 +110,9 @@ func askedOfProxy(annotations map[string]string) (of asked, refusal string) {
 		return asked{}, refusal
 	}
 	if of.accessLog, refusal = proxyAccessLog(annotations); refusal != "" {
+		return asked{}, refusal
+	}
+	if of.tracing, refusal = proxyTracing(annotations); refusal != "" {
 		return asked{}, refusal
 	}
 	return of, ""
@@ -133,6 +140,19 @@ func proxyAccessLog(annotations map[string]string) (written, refusal string) {
 	parsed, err := mesh.ParseAccessLog(text)
 	if err != nil {
 		return "", fmt.Sprintf("metadata.annotations[%s]: %v", AnnotationProxyAccessLog, err)
+	}
+	return parsed.String(), ""
+}
+
+// proxyTracing is where a pod's proxy sends spans, empty for nowhere.
+func proxyTracing(annotations map[string]string) (written, refusal string) {
+	text, ok := annotations[AnnotationProxyTracing]
+	if !ok {
+		return "", ""
+	}
+	parsed, err := mesh.ParseTracing(text)
+	if err != nil {
+		return "", fmt.Sprintf("metadata.annotations[%s]: %v", AnnotationProxyTracing, err)
 	}
 	return parsed.String(), ""
 }

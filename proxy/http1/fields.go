@@ -22,6 +22,8 @@ const (
 	KindClientID // sluice-client-id
 	KindHandoff  // sluice-handoff
 	KindOwned    // Another field whose name begins with sluice-.
+	KindTraceParent
+	KindTraceState
 )
 
 // ownedPrefix begins the names of fields that only the mesh may send.
@@ -85,13 +87,9 @@ func candidate(name []byte) (string, Kind) {
 		}
 		return "upgrade", KindUpgrade
 	case 10:
-		switch first {
-		case 'c':
-			return "connection", KindConnection
-		case 'k':
-			return "keep-alive", KindKeepAlive
-		}
-		return "user-agent", KindUserAgent
+		return candidateOf10(first)
+	case 11:
+		return "traceparent", KindTraceParent
 	case 14:
 		if first == 's' {
 			return "sluice-handoff", KindHandoff
@@ -106,6 +104,18 @@ func candidate(name []byte) (string, Kind) {
 		return "transfer-encoding", KindTransferEncoding
 	}
 	return "", KindOther
+}
+
+func candidateOf10(first byte) (string, Kind) {
+	switch first {
+	case 'c':
+		return "connection", KindConnection
+	case 'k':
+		return "keep-alive", KindKeepAlive
+	case 't':
+		return "tracestate", KindTraceState
+	}
+	return "user-agent", KindUserAgent
 }
 
 // span is a part of a head: offsets from its first byte.

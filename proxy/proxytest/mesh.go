@@ -83,6 +83,8 @@ type PodSpec struct {
 	// AccessLog is what is written to AccessLogTo.
 	AccessLog   mesh.AccessLog
 	AccessLogTo io.Writer
+	// Tracing is where spans of which requests are sent.
+	Tracing mesh.Tracing
 }
 
 // Pod is a proxy and the address of its application.
@@ -137,6 +139,7 @@ func (m *Mesh) Start(spec PodSpec) *Pod {
 		},
 		AccessLog:           spec.AccessLog,
 		AccessLogTo:         spec.AccessLogTo,
+		Tracing:             spec.Tracing,
 		StateFile:           spec.StateFile,
 		Version:             "test",
 		Log:                 log,

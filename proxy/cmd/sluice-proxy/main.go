@@ -45,7 +45,8 @@ func run(ctx context.Context, arguments []string, getenv func(string) string) er
 	level := &slog.LevelVar{}
 	level.Set(settings.logLevel)
 	log := slog.New(newBounded(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
-	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log, LogLevel: level, AccessLog: settings.accessLog}
+	options := proxy.Options{PodIP: settings.podIP, Version: version(), Log: log, LogLevel: level}
+	options.AccessLog, options.Tracing = settings.accessLog, settings.tracing
 	if *snapshotFile != "" {
 		if err := useSnapshot(&options, *snapshotFile); err != nil {
 			return err

@@ -38,6 +38,7 @@ type settings struct {
 	stateDirectory                 string
 	processors                     int
 	accessLog                      mesh.AccessLog
+	tracing                        mesh.Tracing
 	logLevel                       slog.Level
 }
 
@@ -74,6 +75,11 @@ func readSettings(getenv func(string) string) (settings, error) {
 	if written := getenv("SLUICE_ACCESS_LOG"); written != "" {
 		if read.accessLog, err = mesh.ParseAccessLog(written); err != nil {
 			problems = append(problems, fmt.Errorf("SLUICE_ACCESS_LOG: %w", err))
+		}
+	}
+	if written := getenv("SLUICE_TRACING"); written != "" {
+		if read.tracing, err = mesh.ParseTracing(written); err != nil {
+			problems = append(problems, fmt.Errorf("SLUICE_TRACING: %w", err))
 		}
 	}
 	if err := read.logLevel.UnmarshalText([]byte(orDefault("SLUICE_LOG_LEVEL", "info"))); err != nil {

@@ -20,13 +20,14 @@ func environment(variables map[string]string) func(string) string {
 }
 
 func TestSettings(t *testing.T) {
-	read, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "10.0.0.1", "SLUICE_POD_NAMESPACE": "shop", "SLUICE_ACCESS_LOG": "apache"}))
+	read, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "10.0.0.1", "SLUICE_POD_NAMESPACE": "shop", "SLUICE_ACCESS_LOG": "apache", "SLUICE_TRACING": "http://collector:4318?ratio=1"}))
 	require.NoError(t, err)
 	require.Equal(t, defaultControlPlane, read.controlPlane)
 	require.Equal(t, "spiffe://cluster.local/ns/sluice-system/sa/sluice-mesh", read.controlPlaneID)
 	require.Equal(t, 2, read.processors)
 	require.Equal(t, slog.LevelInfo, read.logLevel)
 	require.Equal(t, mesh.AccessLog{Format: mesh.AccessLogApache}, read.accessLog)
+	require.Equal(t, mesh.Tracing{Collector: "http://collector:4318/v1/traces", Ratio: 1}, read.tracing)
 	options := proxy.Options{}
 	_, err = useControlPlane(&options, read)
 	require.ErrorContains(t, err, "SLUICE_TRUST_ANCHORS")
@@ -38,8 +39,8 @@ func TestSettings(t *testing.T) {
 }
 
 func TestBadSettingsAreNamed(t *testing.T) {
-	_, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "here", "SLUICE_GOMAXPROCS": "none", "SLUICE_LOG_LEVEL": "loud", "SLUICE_ACCESS_LOG": "common"}))
-	for _, name := range []string{"SLUICE_POD_IP", "SLUICE_GOMAXPROCS", "SLUICE_LOG_LEVEL", "SLUICE_ACCESS_LOG"} {
+	_, err := readSettings(environment(map[string]string{"SLUICE_POD_IP": "here", "SLUICE_GOMAXPROCS": "none", "SLUICE_LOG_LEVEL": "loud", "SLUICE_ACCESS_LOG": "common", "SLUICE_TRACING": "on"}))
+	for _, name := range []string{"SLUICE_POD_IP", "SLUICE_GOMAXPROCS", "SLUICE_LOG_LEVEL", "SLUICE_ACCESS_LOG", "SLUICE_TRACING"} {
 		require.ErrorContains(t, err, name)
 	}
 }

@@ -22,6 +22,7 @@ func (p *Proxy) newAdmin() *http.Server {
 	mux.HandleFunc("GET /metrics", p.serveMetrics)
 	mux.Handle("GET /config_dump", loopbackOnly(p.serveConfig))
 	mux.Handle("GET /connections", loopbackOnly(p.serveConnections))
+	mux.Handle("GET /tap", loopbackOnly(p.serveTap))
 	mux.Handle("GET /loglevel", loopbackOnly(p.serveLogLevel))
 	mux.Handle("PUT /loglevel", loopbackOnly(p.setLogLevel))
 	mux.Handle("/debug/pprof/", loopbackOnly(pprof.Index))

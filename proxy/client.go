@@ -133,6 +133,9 @@ func (c *client) serveOne(ctx context.Context) bool {
 	if c.proxy.tracer != nil {
 		x.record = c.proxy.traceRecord(x.record, c.conn, x.received, x.request.Values(headerTraceParent))
 	}
+	if list := c.proxy.taps.list.Load(); list != nil {
+		x.record = c.proxy.tapRecord(x.record, c.conn, x.received, *list, viewOf(&x.request, x.method(), x.targetText()))
+	}
 	x.record.describe(x)
 	defer x.record.end()
 	c.begin(x)

@@ -197,8 +197,10 @@ func writeOverloads(out *exposition, overloads map[overloadLabels]*atomic.Uint64
 	}
 }
 
-// writeRecords tells what became of lines of the access log and of spans, where there are any.
+// writeRecords tells what became of lines of taps and, where there are any, of the access log and of spans.
 func (m *metrics) writeRecords(out *exposition) {
+	out.family("sluice_tap_dropped_total", "counter", "Lines for which a listener of /tap had no room.")
+	out.sample("sluice_tap_dropped_total", "", float64(m.taps.total()))
 	if m.accessLog != nil {
 		out.family("sluice_access_log_dropped_total", "counter",
 			"Lines of the access log for which there was no room, or that could not be written.")

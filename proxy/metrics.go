@@ -110,8 +110,9 @@ type metrics struct {
 	authorizations  map[authzSeries]*atomic.Uint64
 	// idleConnections are those that were closed because nothing moved on them.
 	idleConnections atomic.Uint64
-	accessLog       *accesslog.Log         // Nil when none is written.
-	tracer          *tracing.Exporter      // Nil when nothing is traced.
+	accessLog       *accesslog.Log    // Nil when none is written.
+	tracer          *tracing.Exporter // Nil when nothing is traced.
+	taps            *taps
 	passthrough     map[string]*nameCounts // By direction; the map does not change.
 	// leftOut says how many endpoints are left out.
 	leftOut func() map[mesh.Service]int
@@ -213,6 +214,7 @@ func newMetrics(options Options) *metrics {
 		handshakes:      noHandshakes(),
 		passthrough:     noPassthrough(),
 		authorizations:  map[authzSeries]*atomic.Uint64{},
+		taps:            &taps{},
 		started:         options.Now(),
 	}
 }

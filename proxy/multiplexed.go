@@ -83,6 +83,9 @@ func (m *multiplexed) request(down *http2.Stream, head *http2.Head, end bool) {
 	if m.proxy.tracer != nil {
 		x.record = m.proxy.traceRecord(x.record, m.conn, x.received, head.Values(headerTraceParent))
 	}
+	if list := m.proxy.taps.list.Load(); list != nil {
+		x.record = m.proxy.tapRecord(x.record, m.conn, x.received, *list, viewOfStream(head))
+	}
 	x.record.describeStream(x)
 	m.begin(x)
 	if x.refusal.code != "" {

@@ -127,6 +127,7 @@ type Proxy struct {
 	metrics   *metrics
 	accessLog *accesslog.Log    // Nil when none is written.
 	tracer    *tracing.Exporter // Nil when nothing is traced.
+	taps      taps
 	upstreams *upstreams
 	mirrors   *mirrors
 	// handshakes are those of connections that other proxies make.
@@ -178,6 +179,7 @@ func New(options Options) *Proxy {
 	}
 	p.ejections = newEjections(p.metrics, options.Log)
 	p.metrics.leftOut = func() map[mesh.Service]int { return p.ejections.left(options.Now()) }
+	p.metrics.taps = &p.taps
 	p.config = newConfig(options.Now, func(snapshot *mesh.Snapshot) {
 		p.metrics.expect(snapshot)
 		p.counts.applied(snapshot)

@@ -19,13 +19,15 @@ import (
 
 const headerTraceParent = "traceparent"
 
-// record is what the access log and a span will tell of a request. Its methods do nothing on nil, as mostly
-// nobody asks for either.
+// record is what the access log, a span and taps will tell of a request. Its methods do nothing on nil, as mostly
+// nobody asks for any.
 type record struct {
 	log *accesslog.Log // Nil when none is written.
 	// tracer gets the span, whose place in its trace is span; nil for a request that is not traced.
 	tracer *tracing.Exporter
 	span   tracing.Context
+	// taps are told of it.
+	taps []*tap
 	// grpc says that the proxy's own answers are those of gRPC.
 	grpc bool
 	// received and answered count content, whoever carries it.
@@ -214,5 +216,8 @@ func (r *record) end() {
 	}
 	if r.tracer != nil {
 		r.tracer.Add(&r.span, &r.entry)
+	}
+	for _, one := range r.taps {
+		one.tell(&r.entry)
 	}
 }

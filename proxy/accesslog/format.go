@@ -30,6 +30,11 @@ func appendLine(to []byte, e *Entry, as mesh.AccessLog) []byte {
 	return appendApacheLine(to, e, target, as.Query)
 }
 
+// AppendJSON appends the line that a log in JSON without queries has.
+func AppendJSON(to []byte, e *Entry) []byte {
+	return appendLine(to, e, mesh.AccessLog{Format: mesh.AccessLogJSON})
+}
+
 func targetOf(path, query string, withQuery bool) string {
 	if withQuery && query != "" {
 		return path + "?" + query

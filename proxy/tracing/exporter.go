@@ -172,7 +172,7 @@ func (x *Exporter) send(ctx context.Context, message []byte) error {
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // It is read only to be used again.
+	defer answer.Body.Close()                                           //nolint:errcheck // It is read only to be used again.
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, answerMost)) // The status says what became of it.
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("the collector has answered %s", answer.Status)

@@ -23,6 +23,7 @@ help: ## Show the targets
 -include rollout/model.mk
 -include e2e/bench.mk
 -include proxy/conformance.mk
+-include proxy/soak.mk
 
 .PHONY: build
 build: ## Build the programs into build/bin

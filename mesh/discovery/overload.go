@@ -55,13 +55,20 @@ func toPriority(written v1alpha1.TrafficPriority) mesh.Priority {
 
 // overloadsOf returns what holds for a pod. Of several Services that lead to a port the first by name has it.
 func (x *Index) overloadsOf(found *pod) []mesh.Overload {
-	ports := map[uint16]string{}
+	var ports map[uint16]string // Made when it is needed: there are thousands of pods.
 	for _, port := range x.ports[found.key()] {
 		name := port.service.Name
 		said := x.policies[found.namespace+"/"+name].overload
-		if said != nil && (ports[port.number] == "" || name < ports[port.number]) {
-			ports[port.number] = name
+		if said == nil || ports[port.number] != "" && ports[port.number] <= name {
+			continue
 		}
+		if ports == nil {
+			ports = map[uint16]string{}
+		}
+		ports[port.number] = name
+	}
+	if ports == nil {
+		return nil
 	}
 	byService := map[string]*mesh.Overload{}
 	for port, name := range ports {

@@ -192,6 +192,10 @@ type Source interface {
 	Rounds(ctx context.Context, query Query) ([]Round, error)
 }
 
+// News tells of a workload that there is something new to judge. An alarm is what may fail its canary at once:
+// it comes before other news.
+type News func(namespace, workload string, alarm bool)
+
 func (counts Counts) plus(more Counts) Counts {
 	return Counts{
 		Requests: counts.Requests + more.Requests,

@@ -19,8 +19,8 @@ type Disaster struct {
 }
 
 const (
-	// disasterShare of the canary's requests failed at least, and half of that without its worst pod.
-	disasterShare = 0.25
+	// DisasterShare of the canary's requests failed at least, and half of that without its worst pod.
+	DisasterShare = 0.25
 	// disasterBad requests failed at least, more than one cluster of errors; or fewBad where each of as many
 	// rounds saw some, so that they are no cluster either: of a few requests a second ten are long in coming.
 	disasterBad = 10
@@ -42,11 +42,11 @@ func (d *Disaster) add(round Round) {
 	if len(round.CanaryPods) != len(d.Pods) {
 		*d = Disaster{}
 	}
-	if all >= disasterBad && bad < disasterShare*all || d.Bad+bad < disasterShare*(d.All+all) {
+	if all >= disasterBad && bad < DisasterShare*all || d.Bad+bad < DisasterShare*(d.All+all) {
 		*d = Disaster{}
 		return
 	}
-	if bad >= disasterShare*all {
+	if bad >= DisasterShare*all {
 		d.Rounds++
 	}
 	d.Bad += bad
@@ -83,6 +83,6 @@ func (d *Disaster) certain(rounds int) bool {
 	othersBad, othersAll := d.others()
 	many := d.Bad >= disasterBad || d.Bad >= fewBad && d.Rounds >= fewBad
 	return d.Rounds >= rounds && many &&
-		othersBad >= disasterShare/2*othersAll && othersAll > 0 &&
+		othersBad >= DisasterShare/2*othersAll && othersAll > 0 &&
 		d.StableAll >= disasterBad && disasterTimes*d.StableBad*d.All <= d.Bad*d.StableAll
 }

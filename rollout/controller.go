@@ -37,11 +37,13 @@ type Options struct {
 	// News of a workload's metrics: its Canary is looked at at once. Without it they are looked at every
 	// Interval.
 	News <-chan event.GenericEvent
+	// Alarms are news that may fail a canary at once: they are looked at before other news.
+	Alarms <-chan event.GenericEvent
 	// Clock is the system's by default.
 	Clock clock.PassiveClock
 	// Recorder of events; default is the manager's, named after the field manager.
 	Recorder events.EventRecorder
-	// Concurrency is how many Canaries are looked at at once; default 4.
+	// Concurrency is how many Canaries are looked at at once; default 10. A look waits for the API server most of the time.
 	Concurrency int
 	// Seal signs the heads of runs' records; without one they are chained and not signed.
 	Seal *Seal
@@ -152,7 +154,7 @@ func Register(mgr manager.Manager, options Options) error {
 		mgr.GetWebhookServer().Register(HoldPath, HoldHandler(mgr.GetScheme()))
 		mgr.GetWebhookServer().Register(StampPath, StampHandler())
 	}
-	return watch(mgr, reconciler, orDefault(options.Concurrency, 4), options.News)
+	return watch(mgr, reconciler, options)
 }
 
 // Reconcile looks at one Canary, decides, acts and writes its status.

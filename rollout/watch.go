@@ -27,7 +27,7 @@ import (
 
 // watch looks at Canaries whenever something of theirs changes. Workloads and their sets are watched
 // by metadata only: any change of their status changes that too, and what is decided on is read anew.
-func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-chan event.GenericEvent) error {
+func watch(mgr manager.Manager, reconciler *Reconciler, options Options) error {
 	byTarget := &trigger{reader: mgr.GetClient()}
 	asked := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	building := builder.ControllerManagedBy(mgr).Named("canary").
@@ -40,9 +40,12 @@ func watch(mgr manager.Manager, reconciler *Reconciler, concurrency int, news <-
 		Watches(&v1alpha1.TrafficSplit{}, handler.EnqueueRequestsFromMapFunc(byTarget.named)).
 		Watches(&appsv1.Deployment{}, handler.EnqueueRequestsFromMapFunc(byTarget.named), builder.OnlyMetadata).
 		Watches(&appsv1.ReplicaSet{}, handler.EnqueueRequestsFromMapFunc(byTarget.owned), builder.OnlyMetadata).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency, RateLimiter: pauses()})
-	if news != nil {
-		building = building.WatchesRawSource(source.Channel(news, handler.Funcs{GenericFunc: byTarget.told}))
+		WithOptions(controller.Options{MaxConcurrentReconciles: orDefault(options.Concurrency, 10), RateLimiter: pauses()})
+	if options.News != nil {
+		building = building.WatchesRawSource(source.Channel(options.News, handler.Funcs{GenericFunc: byTarget.told}))
+	}
+	if options.Alarms != nil {
+		building = building.WatchesRawSource(source.Channel(options.Alarms, handler.EnqueueRequestsFromMapFunc(byTarget.named)))
 	}
 	if err := building.Complete(reconciler); err != nil {
 		return fmt.Errorf("register the canary controller: %w", err)

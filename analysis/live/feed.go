@@ -20,6 +20,8 @@ var ErrUnavailable = errors.New("live reports unavailable")
 const (
 	// pace of reads: twice per tally.
 	pace = 250 * time.Millisecond
+	// tellEvery so often there is news of a round in which little failed: of every other one.
+	tellEvery = 900 * time.Millisecond
 	// staleAfter no answer is of now any more.
 	staleAfter = 3 * time.Second
 	// unaskedAfter is how long a workload is read for that nobody asks about.
@@ -48,7 +50,7 @@ type Clock struct {
 type Feed struct {
 	read  func(ctx context.Context, workloads []string) (Reading, error)
 	clock Clock
-	wake  func(namespace, workload string)
+	wake  analysis.News
 
 	mutex  sync.Mutex
 	ledger *Ledger
@@ -57,6 +59,8 @@ type Feed struct {
 	answered time.Time
 	failed   error
 	carriers map[string][]string
+	// told is when somebody was last woken for a workload.
+	told map[string]time.Time
 }
 
 type workloadName struct{ namespace, name string }
@@ -69,8 +73,8 @@ var _ analysis.Source = (*Feed)(nil)
 func SystemClock() Clock { return Clock{Now: time.Now, After: time.After} }
 
 // NewFeed makes a Feed, which reads once it is started. Wake is called from its goroutine and must not block.
-func NewFeed(read func(ctx context.Context, workloads []string) (Reading, error), clock Clock, wake func(namespace, workload string)) *Feed {
-	return &Feed{read: read, clock: clock, wake: wake, ledger: NewLedger(), asked: map[workloadName]time.Time{}}
+func NewFeed(read func(ctx context.Context, workloads []string) (Reading, error), clock Clock, wake analysis.News) *Feed {
+	return &Feed{read: read, clock: clock, wake: wake, ledger: NewLedger(), asked: map[workloadName]time.Time{}, told: map[string]time.Time{}}
 }
 
 // Rounds are those that ended by now. The first look at a workload begins its reading and has none.
@@ -120,9 +124,9 @@ func (f *Feed) take(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	reading, err := f.read(ctx, slices.Sorted(maps.Keys(wanted)))
-	for _, name := range f.learn(wanted, reading, err) {
+	for name, alarm := range f.learn(wanted, reading, err) {
 		if of, ok := wanted[name]; ok {
-			f.wake(of.namespace, of.name)
+			f.wake(of.namespace, of.name, alarm)
 		}
 	}
 }
@@ -145,8 +149,9 @@ func (f *Feed) wanted() map[string]workloadName {
 	return wanted
 }
 
-// learn what was read and return the workloads of which a round has ended.
-func (f *Feed) learn(wanted map[string]workloadName, reading Reading, err error) (news []string) {
+// learn what was read and return the workloads of which a round has ended, and whether much failed in it. Of
+// the others somebody is told once a second: hundreds of runs would be looked at all the time.
+func (f *Feed) learn(wanted map[string]workloadName, reading Reading, err error) map[string]bool {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
 	if f.failed = err; err != nil {
@@ -158,11 +163,16 @@ func (f *Feed) learn(wanted map[string]workloadName, reading Reading, err error)
 			f.ledger.End(workload)
 		}
 	}
+	news := map[string]bool{}
 	for _, tally := range reading.Tallies {
-		if f.ledger.Add(tally) && !slices.Contains(news, tally.Workload) {
-			news = append(news, tally.Workload)
+		if !f.ledger.Add(tally) {
+			continue
+		}
+		if alarm := f.ledger.alarms(tally.Workload); alarm || f.answered.Sub(f.told[tally.Workload]) >= tellEvery {
+			news[tally.Workload], f.told[tally.Workload] = news[tally.Workload] || alarm, f.answered
 		}
 	}
+	maps.DeleteFunc(f.told, func(name string, _ time.Time) bool { _, runs := wanted[name]; return !runs })
 	for workload, shares := range reading.Shares {
 		f.ledger.Share(workload, shares)
 	}

@@ -53,7 +53,13 @@ func newDesk(t *testing.T) *desk {
 		defer d.mutex.Unlock()
 		d.asked = workloads
 		return d.reading, d.err
-	}, clock, func(namespace, workload string) { d.woken <- namespace + "/" + workload })
+	}, clock, func(namespace, workload string, alarm bool) {
+		text := namespace + "/" + workload
+		if alarm {
+			text += " alarm"
+		}
+		d.woken <- text
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- d.feed.Start(ctx) }()
@@ -98,7 +104,7 @@ func TestFeed(t *testing.T) {
 		d.tick(time.Second, reading, nil)
 		require.Equal(t, []string{workload}, d.asked)
 	}
-	require.Equal(t, workload, <-d.woken)
+	require.Equal(t, workload+" alarm", <-d.woken, "a third of the canary's requests failed")
 	rounds, err = d.rounds()
 	require.NoError(t, err)
 	require.NotEmpty(t, rounds)
@@ -122,6 +128,35 @@ func TestFeed(t *testing.T) {
 	require.NoError(t, err)
 	d.tick(2*unaskedAfter, live.Reading{}, nil)
 	require.Empty(t, d.asked, "nobody asked for two minutes")
+}
+
+// Somebody is woken once a second, but at once for what may be a disaster.
+func TestFeedAlarms(t *testing.T) {
+	d := newDesk(t)
+	_, err := d.rounds()
+	require.NoError(t, err)
+	stable, canary := newProxy("s1", stableHash, start()), newProxy("c1", canaryHash, start())
+	half := func(good, bad uint64) (woken []string) {
+		stable.serve(100, 0, 0)
+		canary.serve(good, bad, 0)
+		at := d.now.Add(500 * time.Millisecond)
+		d.tick(500*time.Millisecond, live.Reading{Tallies: []live.Tally{stable.tally(at), canary.tally(at)}, Carriers: map[string][]string{workload: nil}}, nil)
+		for len(d.woken) > 0 {
+			woken = append(woken, <-d.woken)
+		}
+		return woken
+	}
+	half(5, 0)
+	half(5, 0)
+	told := 0
+	for range 10 {
+		woken := half(5, 1)
+		told += len(woken)
+		require.NotContains(t, woken, workload+" alarm", "a sixth failed")
+	}
+	require.Equal(t, 5, told)
+	require.Equal(t, []string{workload + " alarm"}, half(3, 1))
+	require.Equal(t, []string{workload + " alarm"}, half(0, 1))
 }
 
 // What pods count between two runs is of neither, whether the mesh says that a run is over or nobody asks
@@ -187,7 +222,7 @@ func TestFeedConformance(t *testing.T) {
 			}
 			return reading, nil
 		}
-		feed := live.NewFeed(read, live.SystemClock(), func(string, string) {})
+		feed := live.NewFeed(read, live.SystemClock(), func(string, string, bool) {})
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- feed.Start(ctx) }()

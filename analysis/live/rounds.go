@@ -45,6 +45,24 @@ func (l *Ledger) Rounds(query analysis.Query) ([]analysis.Round, error) {
 	return rounds, nil
 }
 
+// alarms says whether a revision of a workload failed so much in the last round that it may be a disaster.
+func (l *Ledger) alarms(workload string) bool {
+	account := l.accounts[workload]
+	if account == nil || len(account.rounds) == 0 {
+		return false
+	}
+	served := map[string]Served{}
+	for key, of := range account.rounds[len(account.rounds)-1].served {
+		served[key.hash] = served[key.hash].plus(*of)
+	}
+	for _, of := range served {
+		if of.Failed > 0 && float64(of.Failed) >= analysis.DisasterShare*float64(of.requests()) {
+			return true
+		}
+	}
+	return false
+}
+
 func check(query analysis.Query) error {
 	switch {
 	case query.Namespace == "" || query.Workload == "" || query.CanaryHash == "" || query.StableHash == "":

@@ -31,7 +31,7 @@ const (
 type Feed struct {
 	source *Source
 	clock  Clock
-	wake   func(namespace, workload string)
+	wake   analysis.News
 
 	mutex   sync.Mutex
 	watched map[watchedKey]*watched
@@ -73,7 +73,7 @@ type Clock struct {
 func SystemClock() Clock { return Clock{Now: time.Now, After: time.After} }
 
 // NewFeed makes a Feed, which reads once it is started. Wake is called from its goroutine and must not block.
-func NewFeed(source *Source, clock Clock, wake func(namespace, workload string)) *Feed {
+func NewFeed(source *Source, clock Clock, wake analysis.News) *Feed {
 	return &Feed{source: source, clock: clock, wake: wake, watched: map[watchedKey]*watched{}}
 }
 
@@ -143,6 +143,12 @@ func (w *watched) learn(query analysis.Query, answer Answer) (news bool) {
 		}
 	}
 	return news || w.last().After(before)
+}
+
+// alarms says whether there is a glimpse of a disaster in an answer.
+func (a Answer) alarms() bool {
+	n := len(a.Rounds)
+	return n > 0 && a.Rounds[n-1].Glimpse != nil
 }
 
 // last is up to when something is known.
@@ -215,17 +221,17 @@ func (f *Feed) read(ctx context.Context) {
 	}
 	f.mutex.Lock()
 	f.took, f.began = f.clock.Now().Sub(f.began), time.Time{}
-	var news []analysis.Query
+	news := map[int]bool{} // and whether it is an alarm
 	for i, query := range queries {
 		w := f.watched[keyOf(query)]
 		// An answer that was read meanwhile for somebody who asked knows more.
 		if w != nil && w.asked.Now.Before(query.Now) && w.learn(query, answers[i]) {
-			news = append(news, query)
+			news[i] = answers[i].alarms()
 		}
 	}
 	f.mutex.Unlock()
-	for _, query := range news {
-		f.wake(query.Namespace, query.Workload)
+	for i, alarm := range news {
+		f.wake(queries[i].Namespace, queries[i].Workload, alarm)
 	}
 }
 

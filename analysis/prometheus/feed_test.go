@@ -98,7 +98,7 @@ func TestFeedThatIsSlowIsNotAskedMore(t *testing.T) {
 		}
 		answer(w, r)
 	})
-	feed := prometheus.NewFeed(source, clock.clock(), func(string, string) {})
+	feed := prometheus.NewFeed(source, clock.clock(), func(string, string, bool) {})
 	query := runs("aa")[0]
 	_, err := feed.Rounds(t.Context(), query)
 	require.NoError(t, err)
@@ -125,7 +125,7 @@ func TestFeedReadsTogether(t *testing.T) {
 	source := newSource(t, answering(&asked, 0, "aa", "bb", "cc"))
 	clock := newTicking()
 	woken := make(chan string, 10)
-	feed := prometheus.NewFeed(source, clock.clock(), func(namespace, workload string) { woken <- namespace + "/" + workload })
+	feed := prometheus.NewFeed(source, clock.clock(), func(namespace, workload string, _ bool) { woken <- namespace + "/" + workload })
 	for i, query := range runs("aa", "bb", "cc") {
 		rounds, err := feed.Rounds(t.Context(), query)
 		require.NoError(t, err)
@@ -169,7 +169,7 @@ func TestFeedTellsOfOutagesAndForgets(t *testing.T) {
 	})
 	clock := newTicking()
 	woken := make(chan string, 10)
-	feed := prometheus.NewFeed(source, clock.clock(), func(namespace, workload string) { woken <- namespace + "/" + workload })
+	feed := prometheus.NewFeed(source, clock.clock(), func(namespace, workload string, _ bool) { woken <- namespace + "/" + workload })
 	_, err := feed.Rounds(t.Context(), query)
 	require.NoError(t, err)
 	end := started(t, feed)

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/sluice-mesh/sluice/analysis"
 	"github.com/sluice-mesh/sluice/internal/webhooktrust"
 	"github.com/sluice-mesh/sluice/mesh/ca"
 	"github.com/sluice-mesh/sluice/rollout"
@@ -96,8 +97,9 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	news := make(chan event.GenericEvent, 1024)
-	metered, closing, err := o.feeds(ctx, tell(news))
+	news, alarms := make(chan event.GenericEvent, 1024), make(chan event.GenericEvent, 1024)
+	told := tell(news, alarms)
+	metered, closing, err := o.feeds(ctx, told)
 	if err != nil {
 		return err
 	}
@@ -129,7 +131,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err := metered.add(made); err != nil {
 		return err
 	}
-	reports, err := o.live.feed(config, made, o.namespace, tell(news))
+	reports, err := o.live.feed(config, made, o.namespace, told)
 	if err != nil {
 		return err
 	}
@@ -138,6 +140,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		Interval:      o.interval,
 		Source:        metered.of,
 		News:          news,
+		Alarms:        alarms,
 		HoldWebhook:   o.hold == "webhook",
 		Seal:          seal,
 		Metrics:       counted,
@@ -155,7 +158,7 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 }
 
 // feeds are opened before anything else: what flags get wrong is said at once.
-func (o *controllerOptions) feeds(ctx context.Context, news func(namespace, workload string)) (*feeds, func(), error) {
+func (o *controllerOptions) feeds(ctx context.Context, news analysis.News) (*feeds, func(), error) {
 	allowed, err := parseAllowed(o.allowed)
 	if err != nil {
 		return nil, nil, err
@@ -164,11 +167,15 @@ func (o *controllerOptions) feeds(ctx context.Context, news func(namespace, work
 }
 
 // tell of a workload's new metrics. When too much is told at once, the rest is seen at the interval.
-func tell(news chan<- event.GenericEvent) func(namespace, workload string) {
-	return func(namespace, workload string) {
+func tell(news, alarms chan<- event.GenericEvent) analysis.News {
+	return func(namespace, workload string, alarm bool) {
+		to := news
+		if alarm {
+			to = alarms
+		}
 		named := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: workload}}
 		select {
-		case news <- event.GenericEvent{Object: named}:
+		case to <- event.GenericEvent{Object: named}:
 		default:
 		}
 	}

@@ -59,7 +59,7 @@ type feeds struct {
 }
 
 // newFeeds opens the servers; closing ends their connections. What is not used is not asked.
-func newFeeds(ctx context.Context, own prometheusOptions, allowed []prometheusOptions, news func(namespace, workload string)) (_ *feeds, closing func(), _ error) {
+func newFeeds(ctx context.Context, own prometheusOptions, allowed []prometheusOptions, news analysis.News) (_ *feeds, closing func(), _ error) {
 	made := &feeds{named: map[string]*prometheus.Feed{}}
 	var sources []*prometheus.Source
 	closing = func() {

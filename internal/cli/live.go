@@ -60,7 +60,7 @@ func (o *liveOptions) bind(flags *pflag.FlagSet) {
 }
 
 // feed of what the mesh reports, which runs with a manager; nil when nothing is to be read.
-func (o *liveOptions) feed(config *rest.Config, to manager.Manager, namespace string, news func(namespace, workload string)) (*live.Feed, error) {
+func (o *liveOptions) feed(config *rest.Config, to manager.Manager, namespace string, news analysis.News) (*live.Feed, error) {
 	reader, err := client.New(config, client.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)

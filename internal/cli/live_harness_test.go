@@ -221,7 +221,7 @@ func (m *liveMesh) feed(ctx context.Context, group *errgroup.Group, token string
 	options := liveOptions{mode: liveBeside, controlPlane: m.address, trustDomain: m.authority.TrustDomain.Name(), tokenFile: file}
 	link, err := options.link(trusting{anchors: m.authority.AnchorsPEM()}, "sluice-system", logr.Discard())
 	require.NoError(m.t, err)
-	feed := live.NewFeed(link.read, live.SystemClock(), func(string, string) {})
+	feed := live.NewFeed(link.read, live.SystemClock(), func(string, string, bool) {})
 	group.Go(func() error { return link.Start(ctx) })
 	// About nothing, so that what the feed reads is whole.
 	require.Eventually(m.t, func() bool {

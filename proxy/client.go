@@ -55,14 +55,7 @@ type client struct {
 
 // serveRequests carries the requests of a connection until it ends. begin says where one may go.
 func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(*exchange)) {
-	c := &client{
-		proxy:  p,
-		conn:   conn,
-		begin:  begin,
-		writer: http1.NewWriter(conn, &p.messages),
-	}
-	c.reader = http1.NewReader(c, &p.messages, p.options.HTTP)
-	c.exchange.tick = c.exchange.lookAtTime
+	c := p.newClient(conn, begin)
 	defer c.exchange.stopTime()
 	defer conn.Close() //nolint:errcheck // Whatever it had to say was said.
 	if !p.clients.add(c) {
@@ -81,6 +74,14 @@ func (p *Proxy) serveRequests(ctx context.Context, conn *servedConn, begin func(
 	}
 	c.reader.Release()
 	c.writer.Discard()
+}
+
+func (p *Proxy) newClient(conn *servedConn, begin func(*exchange)) *client {
+	c := &client{proxy: p, conn: conn, begin: begin}
+	c.reader = http1.NewReader(c, &p.messages, p.options.HTTP)
+	c.writer = http1.NewWriter(c, &p.messages)
+	c.exchange.tick = c.exchange.lookAtTime
+	return c
 }
 
 // await waits for the first byte of the next request, without a buffer if it can.
@@ -169,6 +170,13 @@ func (c *client) Read(p []byte) (int, error) {
 		}
 	}
 	return c.conn.Read(p)
+}
+
+// Write writes to the connection.
+func (c *client) Write(p []byte) (int, error) {
+	n, err := c.conn.Write(p)
+	c.exchange.noteTold()
+	return n, err
 }
 
 // refuse answers what is no proper request. Where the next would begin is not known.

@@ -74,8 +74,9 @@ type exchange struct {
 	// limits are of its time; tick is what their timer calls.
 	limits limits
 	tick   func()
-	// headed says that the answer has begun, spoiled that its link cannot be used again.
-	headed, spoiled bool
+	// headed says that the answer has begun, told that the client was written its beginning, spoiled that
+	// its link cannot be used again.
+	headed, told, spoiled bool
 	// link is what the attempt at hand waits for.
 	link *link
 	// left says that the client is gone, broken that its content was malformed.
@@ -95,7 +96,7 @@ func (x *exchange) reset(ctx context.Context, c *client) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	x.link, x.left, x.broken = nil, false, nil
-	x.headed, x.spoiled = false, false
+	x.headed, x.told, x.spoiled = false, false, false
 	x.limits.clear()
 }
 

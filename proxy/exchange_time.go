@@ -10,6 +10,10 @@ import (
 	"github.com/sluice-mesh/sluice/mesh"
 )
 
+// tellTime is how long a client may take to accept the beginning of an answer whose time is up: only one
+// that does not read at all needs any of it.
+const tellTime = 10 * time.Second
+
 // limit takes the timeouts of the request's destination.
 func (x *exchange) limit(timeouts mesh.Timeouts) {
 	if timeouts == (mesh.Timeouts{}) {
@@ -66,7 +70,8 @@ func (x *exchange) movement() *atomic.Int64 {
 
 // lookAtTime is called by the timer. When the time is up it ends whoever reads or writes, as lose does
 // for a client that has left. A client that has got a part of the answer may not take the rest: its
-// connection is of no use any more.
+// connection is of no use any more. One that is still to be written its beginning shall see an answer that
+// breaks off: a request that was carried out must not look like one that was not answered.
 func (x *exchange) lookAtTime() {
 	now := time.Now()
 	x.mutex.Lock()
@@ -82,8 +87,27 @@ func (x *exchange) lookAtTime() {
 	if x.link != nil {
 		_ = x.link.conn.SetDeadline(longAgo()) // A server may neither read nor answer.
 	}
-	if x.headed {
+	switch {
+	case x.told:
 		_ = x.client.conn.SetWriteDeadline(longAgo()) // As above.
+	case x.headed:
+		_ = x.client.conn.SetWriteDeadline(now.Add(tellTime)) // As above.
+	}
+}
+
+// noteTold notes that the client was written something, whose time may have been up before.
+func (x *exchange) noteTold() {
+	if !x.limits.given() {
+		return
+	}
+	x.mutex.Lock()
+	defer x.mutex.Unlock()
+	if !x.headed || x.told {
+		return // What comes before the head of an answer is none.
+	}
+	x.told = true
+	if x.limits.passed != "" {
+		_ = x.client.conn.SetWriteDeadline(longAgo()) // Nothing may follow.
 	}
 }
 

@@ -71,12 +71,24 @@ func (x *exchange) raise(to *hop) (*link, error) {
 	near, far := net.Pipe()
 	r := &raised{conn: far, trunk: t, pool: &upstreams.messages, head: x.request.Asked().Head}
 	r.changed = sync.NewCond(&r.mutex)
-	l := linkOver(&upstreamConn{Conn: near}, keyOf(to))
+	l := linkOver(&upstreamConn{Conn: raisedEnd{near, r}}, keyOf(to))
 	l.reader = http1.NewReader(l, &upstreams.messages, upstreams.rules)
 	l.writer = http1.NewWriter(l, &upstreams.messages)
 	l.single, l.raised = true, r
 	x.proxy.serving.Go(r.run)
 	return l, nil
+}
+
+// raisedEnd is the exchange's end of the connection. Who waits until there is room for more of the content does
+// not look at the other end, and would wait for an endpoint that takes no more of it without an end.
+type raisedEnd struct {
+	net.Conn
+	raised *raised
+}
+
+func (e raisedEnd) Close() error {
+	e.raised.leave()
+	return e.Conn.Close()
 }
 
 // cannotRaise answers a request that HTTP/2 has no word for, as often as it is made.

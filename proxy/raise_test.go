@@ -5,6 +5,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -388,30 +389,63 @@ func TestClientsThatLeaveAreMissed(t *testing.T) {
 	<-gone
 }
 
+// TestContentThatNobodyTakesIsGivenUp: the endpoint sees that its request is, and nothing waits for it.
+func TestContentThatNobodyTakesIsGivenUp(t *testing.T) {
+	p, destination := newPair(t, []string{"s1"}, func(string) http.Handler { return nil })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var asked, gone atomic.Int64
+	p.ServeHTTP2On(listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		<-r.Context().Done() // And reads nothing.
+		gone.Add(1)
+	}))
+	destination.Endpoints[0].Address, destination.Endpoints[0].Identity, destination.HTTP2 = listener.Addr().String(), "", true
+	destination.Protocol, destination.Timeouts = mesh.ProtocolHTTP1, mesh.Timeouts{Request: 500}
+	p.Discovery.SetDestination(destination)
+	awaitKnown(t, p)
+	for asked.Load() == 0 { // Processors may be so short that nobody is asked in time.
+		response, stop := upload(t, p.caller.DialApp)
+		require.Equal(t, "request_timeout", response.Header.Get("Sluice-Error"))
+		stop()
+	}
+	require.Eventually(t, func() bool { return gone.Load() == asked.Load() }, 20*time.Second, time.Millisecond,
+		"the endpoint still waits for content")
+}
+
+// upload sends content without end until it is answered, and then until it is stopped.
+func upload(t *testing.T, dial func(context.Context, string) (net.Conn, error)) (_ *http.Response, stop func()) {
+	t.Helper()
+	conn, err := dial(t.Context(), shopVIP)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000000000\r\n\r\n")
+	require.NoError(t, err)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for {
+			if _, err := conn.Write(make([]byte, 32<<10)); err != nil {
+				return
+			}
+		}
+	})
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	return response, func() {
+		require.NoError(t, response.Body.Close())
+		require.NoError(t, conn.Close())
+		writing.Wait()
+	}
+}
+
 // TestAnswersBeforeTheEndOfTheRequest: who refuses a large upload is heard.
 func TestAnswersBeforeTheEndOfTheRequest(t *testing.T) {
 	p := raisedPair(t, (*proxytest.Pod).ServeHTTP2, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusRequestEntityTooLarge)
 	}))
 	for range 10 {
-		conn, err := p.pods[0].DialOutside(t.Context())
-		require.NoError(t, err)
-		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
-		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 1000000000\r\n\r\n")
-		require.NoError(t, err)
-		var writing sync.WaitGroup
-		writing.Go(func() {
-			for {
-				if _, err := conn.Write(make([]byte, 32<<10)); err != nil {
-					return
-				}
-			}
-		})
-		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		require.NoError(t, err)
+		response, stop := upload(t, func(ctx context.Context, _ string) (net.Conn, error) { return p.pods[0].DialOutside(ctx) })
 		require.Equal(t, http.StatusRequestEntityTooLarge, response.StatusCode)
-		require.NoError(t, response.Body.Close())
-		require.NoError(t, conn.Close())
-		writing.Wait()
+		stop()
 	}
 }

@@ -22,8 +22,13 @@ const suspectAfter = 3
 const suspectTime = 5 * time.Second
 
 // triesInDrawn is how many endpoints of the drawn revision may fail to connect before another
-// revision is tried: a proxy that was cut off may hold many endpoints of a set that is gone.
-const triesInDrawn = 2
+// revision is tried: a proxy that was cut off may hold many endpoints of a set that is gone. triesNearby is
+// how many of those that are nearer than others of it may before: all of them together must leave a try for
+// the other revision.
+const (
+	triesInDrawn = 2
+	triesNearby  = 1
+)
 
 // balancer knows how much is open on each endpoint, and what requests have met there.
 type balancer struct {
@@ -113,28 +118,41 @@ func (t *tries) add(key string) {
 // cheaper one, suspects that are being tried already last. It returns nil when all were tried, or have as
 // much open as they may.
 func (b *balancer) pick(tiers []tier, tried *tries, draw func() float64) *mesh.Endpoint {
-	if found := b.pickFrom(tiers, tried, draw, false, triesInDrawn); found != nil || tried.full != nil {
+	if found := b.pickFrom(tiers, tried, draw, pass{nearby: triesNearby, most: triesInDrawn}); found != nil || tried.full != nil {
 		return found
 	}
 	most := len(tried.failed) + 1
-	if found := b.pickFrom(tiers, tried, draw, false, most); found != nil || tried.full != nil {
+	if found := b.pickFrom(tiers, tried, draw, pass{nearby: most, most: most}); found != nil || tried.full != nil {
 		return found
 	}
-	return b.pickFrom(tiers, tried, draw, true, most)
+	return b.pickFrom(tiers, tried, draw, pass{nearby: most, most: most, anySuspect: true})
 }
 
-func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, anySuspect bool, most int) *mesh.Endpoint {
+// pass is one look at all tiers.
+type pass struct {
+	// nearby and most are how many of a tier may have failed for it to be tried.
+	nearby, most int
+	// anySuspect says that it is tried whatever is known of its endpoints.
+	anySuspect bool
+}
+
+func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, look pass) *mesh.Endpoint {
 	var full *mesh.Endpoint // Of the tiers that are only nearer.
+	spared := false         // One of those has others to try.
 	for i, of := range tiers {
 		if !of.farther {
-			full = nil
+			full, spared = nil, false
 		}
 		last := i+1 == len(tiers) || !tiers[i+1].farther
-		if b.sift(of, tried, anySuspect) >= most {
+		failed := b.sift(of, tried, look.anySuspect)
+		if failed < look.most {
+			full = cmp.Or(full, tried.full)
+		}
+		if failed >= look.most || !last && failed >= look.nearby {
 			tried.full = nil // Others are asked next, and then the rest of these.
+			spared = spared || !last && len(tried.candidates) > 0
 			continue
 		}
-		full = cmp.Or(full, tried.full)
 		for _, endpoint := range tried.suspects {
 			if tried.probes = b.probe(endpoint.Address, last && len(tried.candidates) == 0); tried.probes {
 				return endpoint
@@ -144,7 +162,9 @@ func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, any
 			return b.cheaper(tried.candidates, draw, tried.judged)
 		}
 		if tried.full = nil; last && full != nil {
-			tried.full = full
+			if !spared {
+				tried.full = full
+			}
 			return nil // Another revision would hide that this one is too slow.
 		}
 	}

@@ -57,8 +57,15 @@ func TestPick(t *testing.T) {
 		"unless those are suspects, too": {
 			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, suspects: []string{"a", "b"}, want: []string{"b", "c", "a"},
 		},
-		"two nearby fail, then those farther, then another tier": {
-			tiers: [][]string{{"a1", "a2", "a3"}, {"farther", "b1", "b2"}, {"c"}}, want: []string{"a", "a", "b", "b", "c", "a"},
+		"one nearby fails, then those farther, then another tier": {
+			tiers: [][]string{{"a1", "a2", "a3"}, {"farther", "b1", "b2"}, {"c"}}, want: []string{"a", "b", "b", "c", "a", "a"},
+		},
+		"another tier is tried before a request is given up": {
+			tiers: [][]string{{"a1", "a2", "a3"}, {"farther", "b1", "b2"}, {"farther", "c1", "c2", "c3"}, {"d"}},
+			want:  []string{"a", "b", "c", "c", "d", "a", "a", "b", "c"},
+		},
+		"the others nearby are tried when nobody is left elsewhere": {
+			tiers: [][]string{{"a1", "a2", "a3"}, {"farther", "b"}}, want: []string{"a", "b", "a", "a"},
 		},
 		"unless there is nothing else": {tiers: [][]string{{"a"}}, suspects: []string{"a"}, probed: []string{"a"}, want: []string{"a"}},
 	} {
@@ -166,6 +173,12 @@ func TestFullEndpointsAreNotLeft(t *testing.T) {
 		},
 		"those farther; the nearby one failed": {
 			tiers: [][]string{{"a"}, {"farther", "b"}, {"c"}}, full: []string{"b"}, failed: []string{"a"}, isFull: true,
+		},
+		"those farther; one of two nearby failed": {
+			tiers: [][]string{{"a", "d"}, {"farther", "b"}, {"c"}}, full: []string{"b"}, failed: []string{"a"}, want: "d",
+		},
+		"the rest nearby; the farther one failed": {
+			tiers: [][]string{{"a", "d"}, {"farther", "b"}, {"c"}}, full: []string{"d"}, failed: []string{"a", "b"}, isFull: true,
 		},
 		"an empty tier is not full": {tiers: [][]string{{}, {"c"}}, want: "c"},
 	} {

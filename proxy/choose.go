@@ -120,7 +120,7 @@ func (c *chooser) next() (*hop, bool) {
 		if claimed := c.proxy.balancer.claim(endpoint.Address, c.route.most); claimed != nil {
 			taken := c.take(to, endpoint.Address, claimed)
 			if c.route.ejection != nil {
-				taken.conduct, taken.ejection = conductOf(c.route.tiers, endpoint), c.route.ejection
+				taken.conduct = conductOf(c.route.tiers, endpoint)
 			}
 			return taken, true
 		}

@@ -19,13 +19,13 @@ type conduct struct {
 	row atomic.Uint32
 	// until is when it is no longer left out, in Unix nanoseconds; 0 for who has not been.
 	until atomic.Int64
-	// judged is the newest interval that it was compared for.
+	// judged is the number of the interval, since the Unix epoch, before which it was last compared.
 	judged atomic.Int64
 
 	mutex sync.Mutex
-	// slot is the number of the interval that now counts, since the Unix epoch; before counts the one before.
-	slot        int64
-	now, before answers
+	// counted is since then. Who judges ends an interval, not the clock of a request: one that was long under
+	// way, or was looked at a moment before another, would take what was counted with it.
+	counted answers
 	// times is how often it was left out of late.
 	times int
 }
@@ -44,7 +44,7 @@ func (s *conduct) isOut(now time.Time) bool {
 }
 
 // ended notes what came of a request.
-func (s *conduct) ended(now time.Time, policy *mesh.OutlierEjection, failed bool) {
+func (s *conduct) ended(failed bool) {
 	if failed {
 		s.row.Add(1)
 	} else if s.row.Load() != 0 {
@@ -52,26 +52,22 @@ func (s *conduct) ended(now time.Time, policy *mesh.OutlierEjection, failed bool
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.move(slotOf(now, policy))
-	s.now.requests++
+	s.counted.requests++
 	if failed {
-		s.now.failures++
+		s.counted.failures++
 	}
 }
 
-func (s *conduct) move(slot int64) {
-	switch slot - s.slot {
-	case 0:
-	case 1:
-		s.slot, s.before, s.now = slot, s.now, answers{}
-	default: // Or the clock was set back.
-		s.slot, s.before, s.now = slot, answers{}, answers{}
-	}
+// isOver says that another interval has begun than the one in which the endpoint was last compared. Who
+// has looked at the clock just before it began has not seen another.
+func (s *conduct) isOver(slot int64) bool {
+	last := s.judged.Load()
+	return slot != last && slot != last-1
 }
 
 // isDue says that there is something to judge.
 func (s *conduct) isDue(slot int64, policy *mesh.OutlierEjection) bool {
-	return s.judged.Load() != slot || policy.ConsecutiveFailures > 0 && s.row.Load() >= policy.ConsecutiveFailures
+	return s.isOver(slot) || policy.ConsecutiveFailures > 0 && s.row.Load() >= policy.ConsecutiveFailures
 }
 
 // takeRow says whether so many requests in a row have failed that the endpoint is to be left out, once.
@@ -80,22 +76,27 @@ func (s *conduct) takeRow(policy *mesh.OutlierEjection) bool {
 	return policy.ConsecutiveFailures > 0 && row >= policy.ConsecutiveFailures && s.row.CompareAndSwap(row, 0)
 }
 
-// whole is what the interval before a slot has counted, once; nothing for who was left out. An interval in
-// which it answered takes one of its times off.
+// whole is what was counted in the interval before a slot, once; nothing for who was left out. An interval in
+// which it answered takes one of its times off. Nobody else judges meanwhile.
 func (s *conduct) whole(now time.Time, slot int64) answers {
-	if s.judged.Swap(slot) == slot || s.isOut(now) {
+	if !s.isOver(slot) {
 		return answers{}
 	}
+	last := s.judged.Swap(slot)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.move(slot)
-	if s.until.Swap(0) != 0 {
-		return answers{} // It is back, and what was counted is from before.
+	counted := s.counted
+	s.counted = answers{}
+	switch {
+	case s.isOut(now), s.until.Swap(0) != 0:
+		return answers{} // What was counted is from before.
+	case slot != last+1:
+		return answers{} // It is of more than one interval, or the clock was set back.
 	}
-	if s.before.requests > 0 && s.times > 0 {
+	if counted.requests > counted.failures && s.times > 0 {
 		s.times--
 	}
-	return s.before
+	return counted
 }
 
 // leaveOut has nobody choose the endpoint for a time.

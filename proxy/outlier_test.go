@@ -136,7 +136,7 @@ func (c *court) ask(requests int, fails ...string) map[string]int {
 			failed = failed || address == to.address
 		}
 		if to.conduct != nil {
-			to.conduct.ended(c.now, to.ejection, failed) // Without the balancer's penalty, which is another matter.
+			to.conduct.ended(failed) // Without the balancer's penalty, which is another matter.
 		}
 		to.release()
 	}
@@ -182,11 +182,11 @@ func TestASuccessEndsARow(t *testing.T) {
 		for range 4 {
 			choose := chooserTo(c.proxy, courtAddress)
 			to, _ := choose.next()
-			to.conduct.ended(c.now, to.ejection, true)
+			to.conduct.ended(true)
 			to.release()
 		}
 		for _, one := range c.proxy.ejections.of {
-			one.ended(c.now, c.policy, false)
+			one.ended(false)
 		}
 	}
 	require.Zero(t, c.ejected(ejectedInRow, ejectionMade))
@@ -225,10 +225,11 @@ func TestWhoFailsMoreOftenIsLeftOut(t *testing.T) {
 	fill := func(failures uint32) {
 		for _, one := range c.endpoints {
 			for i := range uint32(200) {
-				c.conduct(one.Address).ended(c.now, c.policy, one.Address == bad && i < failures)
+				c.conduct(one.Address).ended(one.Address == bad && i < failures)
 			}
 		}
 	}
+	c.ask(1) // Its first request begins an interval.
 	fill(40)
 	require.NotZero(t, c.ask(100)[bad], "the interval is not over")
 	c.now = c.now.Add(10 * time.Second)
@@ -239,6 +240,40 @@ func TestWhoFailsMoreOftenIsLeftOut(t *testing.T) {
 	c.now = c.now.Add(10 * time.Second)
 	require.NotZero(t, c.ask(100)[bad], "and stays, as it is well")
 	require.EqualValues(t, 1, c.ejected(ejectedByRate, ejectionMade))
+}
+
+// TestIntervals: what is counted in one is seen once, whoever looks, and an interval that ended before some
+// request did takes nothing with it.
+func TestIntervals(t *testing.T) {
+	now, one := time.Unix(1_000_000, 0), &conduct{}
+	count := func(requests, failures int) answers {
+		for i := range requests {
+			one.ended(i < failures)
+		}
+		return answers{uint32(requests), uint32(failures)} //nolint:gosec // As above.
+	}
+	count(3, 3)
+	require.Equal(t, answers{}, one.whole(now, 100), "nobody knows when that began")
+	want := count(10, 2)
+	require.Equal(t, answers{}, one.whole(now, 100), "it is not over")
+	require.Equal(t, want, one.whole(now, 101))
+	want = count(20, 5)
+	require.False(t, one.isDue(100, &mesh.OutlierEjection{}), "who looked at the clock just before begins none")
+	require.Equal(t, answers{}, one.whole(now, 100))
+	require.Equal(t, want, one.whole(now, 102))
+	count(5, 0)
+	require.Equal(t, answers{}, one.whole(now, 104), "of two intervals")
+	count(5, 0)
+	require.Equal(t, answers{}, one.whole(now, 50), "the clock was set back")
+	want = count(5, 0)
+	require.Equal(t, want, one.whole(now, 51))
+	one.times = 2
+	count(5, 5)
+	one.whole(now, 52)
+	require.Equal(t, 2, one.times, "it has not answered")
+	count(5, 4)
+	one.whole(now, 53)
+	require.Equal(t, 1, one.times)
 }
 
 // TestNobodyIsLeftOutOfASplit: the gate must see what users of a revision would meet.

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-mesh/sluice/mesh"
 	"github.com/sluice-mesh/sluice/mesh/identity"
 	"github.com/sluice-mesh/sluice/proxy/http1"
 )
@@ -61,8 +60,7 @@ type hop struct {
 	// probes says that nobody else tries the endpoint until this attempt has ended.
 	probes bool
 	// conduct is that of an endpoint that may be left out by ejection; nil for another.
-	conduct  *conduct
-	ejection *mesh.OutlierEjection
+	conduct *conduct
 }
 
 // release ends the claims on the endpoint.
@@ -91,7 +89,7 @@ func (h *hop) ended(now time.Time, failed bool) {
 		h.load.met.ended(now, failed)
 	}
 	if h.conduct != nil && !h.local {
-		h.conduct.ended(now, h.ejection, failed)
+		h.conduct.ended(failed)
 	}
 }
 

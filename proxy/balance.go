@@ -153,13 +153,8 @@ func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, loo
 			spared = spared || !last && len(tried.candidates) > 0
 			continue
 		}
-		for _, endpoint := range tried.suspects {
-			if tried.probes = b.probe(endpoint.Address, last && len(tried.candidates) == 0); tried.probes {
-				return endpoint
-			}
-		}
-		if len(tried.candidates) > 0 {
-			return b.cheaper(tried.candidates, draw, tried.judged)
+		if found := b.pickSifted(tried, draw, last); found != nil {
+			return found
 		}
 		if tried.full = nil; last && full != nil {
 			if !spared {
@@ -167,6 +162,19 @@ func (b *balancer) pickFrom(tiers []tier, tried *tries, draw func() float64, loo
 			}
 			return nil // Another revision would hide that this one is too slow.
 		}
+	}
+	return nil
+}
+
+// pickSifted chooses one of those of a tier; last says that no other holds more of their kind.
+func (b *balancer) pickSifted(tried *tries, draw func() float64, last bool) *mesh.Endpoint {
+	for _, endpoint := range tried.suspects {
+		if tried.probes = b.probe(endpoint.Address, last && len(tried.candidates) == 0); tried.probes {
+			return endpoint
+		}
+	}
+	if len(tried.candidates) > 0 {
+		return b.cheaper(tried.candidates, draw, tried.judged)
 	}
 	return nil
 }

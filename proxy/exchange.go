@@ -367,6 +367,7 @@ func (x *exchange) method() string {
 // tunnel joins client and server when both have agreed to go on with something else.
 func (x *exchange) tunnel(l *link) {
 	x.stopWatching()
+	x.settle() // What was agreed to has met its time.
 	x.end()
 	idle := x.limits.timeouts.Idle
 	l.exchange = nil

@@ -3,7 +3,9 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -86,4 +88,47 @@ func TestTheBeginningOfAnAnswerIsTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatAnUpgradeHasMadeOfAConnectionHasMetTheTime that is up when it has just been agreed to.
+func TestWhatAnUpgradeHasMadeOfAConnectionHasMetTheTime(t *testing.T) {
+	clientConn, client := net.Pipe()
+	appConn, app := net.Pipe()
+	p := New(Options{})
+	c := p.newClient(&servedConn{Conn: clientConn}, nil)
+	l := linkOver(&upstreamConn{Conn: appConn}, linkKey{address: "a:1"})
+	l.reader, l.writer = http1.NewReader(l, &p.messages, http1.Rules{}), http1.NewWriter(l, &p.messages)
+	x := &c.exchange
+	x.reset(context.Background(), c)
+	x.limit(mesh.Timeouts{Request: 60_000})
+	defer x.stopTime()
+	require.True(t, x.use(l))
+	go func() {
+		_, _ = io.WriteString(app, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bytes\r\n\r\n")
+	}()
+	require.NoError(t, l.reader.ReadResponse(&l.response, http1.Asked{Upgrade: true}))
+	require.NoError(t, x.noteHead())
+	x.limits.request = time.Now()
+	x.lookAtTime()
+	require.Equal(t, errorRequestTime, x.limits.passed)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		x.tunnel(l)
+	}()
+	response, err := http.ReadResponse(bufio.NewReader(client), nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
+	require.NoError(t, response.Body.Close())
+	for from, to := range map[net.Conn]net.Conn{app: client, client: app} {
+		require.NoError(t, to.SetReadDeadline(time.Now().Add(time.Minute)))
+		go func() { _, _ = io.WriteString(from, "bytes") }()
+		got := make([]byte, len("bytes"))
+		_, err = io.ReadFull(to, got)
+		require.NoError(t, err)
+		require.Equal(t, "bytes", string(got))
+	}
+	require.NoError(t, client.Close())
+	require.NoError(t, app.Close())
+	<-done
 }

@@ -36,6 +36,7 @@ func (b *bed) reactAll(ctx context.Context) ([]benchreport.Result, error) {
 		{name: "first bad response (half of 50/s)", from: &resting, give: b.releaseBad, target: b.scrape + 1500*time.Millisecond},
 		{name: "first bad response in mid-run", from: &running, give: b.spoil},
 		{name: "Git reverts the template", from: &running, give: b.revert, target: time.Second},
+		{name: "Git reverts it at weight 100, stable warm", from: &running, give: b.revertWarm, target: time.Second},
 	} {
 		left := *r.from
 		if len(left) < b.repeats {
@@ -91,11 +92,16 @@ func (b *bed) react(ctx context.Context, r reaction, key client.ObjectKey) (time
 // abort is what a person types; the program's start counts.
 func (b *bed) abort(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
 	gone, began := b.mesh.retreat(key), time.Now()
-	output, err := exec.CommandContext(ctx, b.binary, "abort", key.Name, "--namespace="+key.Namespace, "--kubeconfig="+b.cluster.Kubeconfig).CombinedOutput()
+	return began, gone, b.sluice(ctx, "abort", key)
+}
+
+// sluice runs a command about a workload's Canary.
+func (b *bed) sluice(ctx context.Context, command string, key client.ObjectKey) error {
+	output, err := exec.CommandContext(ctx, b.binary, command, key.Name, "--namespace="+key.Namespace, "--kubeconfig="+b.cluster.Kubeconfig).CombinedOutput()
 	if err != nil {
-		return began, nil, fmt.Errorf("sluice abort: %w: %s", err, output)
+		return fmt.Errorf("sluice %s: %w: %s", command, err, output)
 	}
-	return began, gone, nil
+	return nil
 }
 
 // releaseBad releases a version that is bad from its first request.
@@ -117,6 +123,20 @@ func (b *bed) releaseBad(ctx context.Context, key client.ObjectKey) (time.Time, 
 func (b *bed) spoil(_ context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
 	gone := b.mesh.retreat(key)
 	return b.exporter.spoil(key), gone, nil
+}
+
+// revertWarm reverts a version that has got all traffic while the pods of the one before are still there.
+func (b *bed) revertWarm(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
+	arrived := b.mesh.arrival(key)
+	if err := b.sluice(ctx, "promote", key); err != nil {
+		return time.Time{}, nil, err
+	}
+	select {
+	case <-arrived:
+		return b.revert(ctx, key)
+	case <-ctx.Done():
+		return time.Time{}, nil, context.Cause(ctx)
+	}
 }
 
 func (b *bed) revert(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {

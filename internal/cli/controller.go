@@ -135,18 +135,9 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sender := &hook.Sender{Rules: rules, Now: time.Now}
-	settings := rollout.Options{
-		Interval:      o.interval,
-		Source:        metered.of,
-		News:          news,
-		Alarms:        alarms,
-		HoldWebhook:   o.hold == "webhook",
-		Seal:          seal,
-		Metrics:       counted,
-		Hooks:         hook.NewRunner(sender, clock.RealClock{}),
-		Notifications: hook.NewRunner(sender, clock.RealClock{}),
-	}
+	settings := o.settings(rules)
+	settings.Source, settings.News, settings.Alarms = metered.of, news, alarms
+	settings.Seal, settings.Metrics = seal, counted
 	o.live.use(reports, &settings)
 	if err := rollout.Register(made, settings); err != nil {
 		return err
@@ -155,6 +146,17 @@ func (o *controllerOptions) run(ctx context.Context, out io.Writer) error {
 		return fmt.Errorf("run the controller: %w", err)
 	}
 	return nil
+}
+
+// settings are those that flags give.
+func (o *controllerOptions) settings(rules hook.Rules) rollout.Options {
+	sender := &hook.Sender{Rules: rules, Now: time.Now}
+	return rollout.Options{
+		Interval:      o.interval,
+		HoldWebhook:   o.hold == "webhook",
+		Hooks:         hook.NewRunner(sender, clock.RealClock{}),
+		Notifications: hook.NewRunner(sender, clock.RealClock{}),
+	}
 }
 
 // feeds are opened before anything else: what flags get wrong is said at once.

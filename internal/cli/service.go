@@ -64,6 +64,12 @@ func (o *serviceOptions) service() (simulation.Scenario, error) {
 			return s, fmt.Errorf("--disturbance %s: write %s", name, strings.Join(disturbances(), ", "))
 		}
 	}
+	o.disturb(&s)
+	return s, nil
+}
+
+// disturb has happen to a service what flags ask for.
+func (o *serviceOptions) disturb(s *simulation.Scenario) {
 	has := func(name string) bool { return slices.Contains(o.disturbances, name) }
 	s.Drift, s.ColdStart, s.MetricsAway = has("drift"), has("cold-start"), has("metrics-away")
 	if has("outage") {
@@ -78,7 +84,6 @@ func (o *serviceOptions) service() (simulation.Scenario, error) {
 	if has("error-clusters") {
 		s.Clusters = 5
 	}
-	return s, nil
 }
 
 // broken says which objectives stable does not reach itself.

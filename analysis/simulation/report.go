@@ -136,6 +136,9 @@ func (e Expected) text(good bool) string {
 // standing of the gate's cell against the research's.
 func (c Cell) standing() string {
 	research := c.Scenario.Research
+	if math.IsNaN(research.Wrong) {
+		return "-" // Nobody has tried it.
+	}
 	worst, why := Met, []string{}
 	for _, m := range []struct {
 		metric Metric

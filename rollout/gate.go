@@ -99,7 +99,7 @@ func (g *gateway) judge(ctx context.Context, s *scene, run *v1alpha1.CanaryRun, 
 		return &GateLook{Unavailable: unread.Error()}
 	}
 	if explainer, ok := source.(explainer); ok {
-		look.Queries = explainer.Queries(query)
+		look.Queries = explainer.Queries(query, numberQueries(s.canary.Spec.Gate.Metrics, query)...)
 	}
 	return look
 }
@@ -148,7 +148,7 @@ func currentStep(canary *v1alpha1.Canary) v1alpha1.Step {
 
 // explainer is a source that can say in its own language what it asks, for the record.
 type explainer interface {
-	Queries(query analysis.Query) []string
+	Queries(query analysis.Query, numbers ...analysis.NumberQuery) []string
 }
 
 // enter the steps that a gate was not told of yet, and the current one again.

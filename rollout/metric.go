@@ -137,6 +137,16 @@ func numberOf(ctx context.Context, source analysis.Source, metric v1alpha1.GateM
 	return value, nil
 }
 
+// numberQueries ask for the numbers of all metrics that are one.
+func numberQueries(metrics []v1alpha1.GateMetric, query analysis.Query) (asked []analysis.NumberQuery) {
+	for _, metric := range metrics {
+		if metric.Counters == nil {
+			asked = append(asked, numberQuery(metric, query))
+		}
+	}
+	return asked
+}
+
 // numberQuery asks for the number of a metric.
 func numberQuery(metric v1alpha1.GateMetric, query analysis.Query) analysis.NumberQuery {
 	asked := analysis.NumberQuery{

@@ -99,8 +99,10 @@ func (f *Feed) Rounds(ctx context.Context, query analysis.Query) ([]analysis.Rou
 	return answer.Rounds, answer.Err
 }
 
-// Queries are those that Rounds asks.
-func (f *Feed) Queries(query analysis.Query) []string { return f.source.Queries(query) }
+// Queries are those that Rounds and Number ask.
+func (f *Feed) Queries(query analysis.Query, numbers ...analysis.NumberQuery) []string {
+	return f.source.Queries(query, numbers...)
+}
 
 // Number asks at once.
 func (f *Feed) Number(ctx context.Context, query analysis.NumberQuery) (analysis.Value, error) {

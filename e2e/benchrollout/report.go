@@ -34,7 +34,7 @@ func (r report) markdown() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, `# The controller with thousands of Canaries
 
-Written by `+"`make bench-rollout`"+`. The shipped controller (looks every %s) on a real API server, etcd and Prometheus (scrapes every %s). Played: the pods, which are ready at once and do not exist; the Deployment controller's reports; the mesh, two proxies that acknowledge at once; the proxies' metrics, %d requests/s for each running workload, half of them for the canary. All of it ran on the same processors. Each load was measured for %s. Quantiles of reconciliations and of the queue are the upper edges of the histograms' buckets.
+Written by `+"`make bench-rollout`"+` or, with few runs, by `+"`make bench-rollout-few`"+`. The shipped controller (looks every %s) on a real API server, etcd and Prometheus (scrapes every %s). Played: the pods, which are ready at once and do not exist; the Deployment controller's reports; the mesh, two proxies that acknowledge at once; the proxies' metrics, %d requests/s for each running workload, half of them for the canary. All of it ran on the same processors. Each load was measured for %s. Quantiles of reconciliations and of the queue are the upper edges of the histograms' buckets.
 
 %s.
 

@@ -77,15 +77,19 @@ func TestTap(t *testing.T) {
 			ask(friend, http.MethodGet, "/a/b")
 			ask(stranger, http.MethodGet, "/c")
 			ask(friend, http.MethodDelete, "/d")
-			for _, want := range []tapped{
+			wanted := []tapped{
 				{Method: "GET", URI: "/", Client: g.identity("friend"), Status: 200},
 				{Method: "GET", URI: "/a/b", Client: g.identity("friend"), Status: 200},
 				{Method: "GET", URI: "/c", Client: g.identity("stranger"), Status: 200},
 				{Method: "DELETE", URI: "/d", Client: g.identity("friend"), Status: http.StatusTeapot},
-			} {
-				want.Direction, want.Hash = "inbound", "s1"
-				require.Equal(t, want, all())
 			}
+			var told []tapped
+			for i := range wanted {
+				wanted[i].Direction, wanted[i].Hash = "inbound", "s1"
+				told = append(told, all())
+			}
+			// Who has the answer may ask for the next before the pod has noted the end of this one.
+			require.ElementsMatch(t, wanted, told)
 			require.Equal(t, tapped{End: "max"}, all())
 			require.Equal(t, "/a/b", below().URI)
 			require.Equal(t, "/c", from().URI)

@@ -72,7 +72,7 @@ func TestTap(t *testing.T) {
 			below := listen(t, pod, "?max=1&path=/a/")
 			from := listen(t, pod, "?max=1&client="+g.identity("stranger"))
 			failed := listen(t, pod, "?max=1&status=4xx&method=DELETE")
-			out := listen(t, g.friend, "?max=1")
+			out := listen(t, g.friend, "?max=1&method=DELETE")
 			ask(friend, http.MethodGet, "/")
 			ask(friend, http.MethodGet, "/a/b")
 			ask(stranger, http.MethodGet, "/c")
@@ -94,7 +94,7 @@ func TestTap(t *testing.T) {
 			require.Equal(t, "/a/b", below().URI)
 			require.Equal(t, "/c", from().URI)
 			require.Equal(t, "/d", failed().URI)
-			require.Equal(t, tapped{Direction: "outbound", Method: "GET", URI: "/", Status: 200, Hash: "s1"}, out())
+			require.Equal(t, tapped{Direction: "outbound", Method: "DELETE", URI: "/d", Status: http.StatusTeapot, Hash: "s1"}, out())
 		})
 	}
 	require.Equal(t, tapped{End: "seconds"}, listen(t, pod, "?seconds=1")())

@@ -29,8 +29,8 @@ const (
 	// glimpseSpan is the least time between the canary's two scrapes: where rounds are shorter, two of them
 	// take no longer and are better proof against a moment's hiccup.
 	glimpseSpan = 2 * time.Second
-	// glimpseScrapes of a pod are looked at, at most.
-	glimpseScrapes = 3
+	// GlimpseScrapes are the newest of each pod that are looked at.
+	GlimpseScrapes = 3
 	// glimpseTimes as large as stable's is the canary's share of failures at least. Stable's time is up to three
 	// times as long, so that an outage of both that ends within the canary's makes it up to three times as large.
 	glimpseTimes = 3 * disasterTimes
@@ -82,7 +82,7 @@ type moment struct {
 func canaryBy(pods [][]Scrape, by time.Time) (m moment) {
 	for _, own := range pods {
 		i := slices.IndexFunc(own, func(s Scrape) bool { return !s.At.After(by) })
-		if i < 0 || i >= glimpseScrapes {
+		if i < 0 || i >= GlimpseScrapes {
 			continue // too young, or long silent
 		}
 		if own[i].At.Sub(own[i].From) < glimpseSpan && own[i].Counts.Requests > 0 {

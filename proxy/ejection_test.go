@@ -18,10 +18,7 @@ func TestFailingPodsAreLeftOut(t *testing.T) {
 		"HTTP/1.1": (*proxytest.Pod).Client, "HTTP/2": (*proxytest.Pod).HTTP2Client,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, destination := newPair(t, []string{"s1", "s1", "s1"}, func(string) http.Handler { return nil })
-			p.pods[0].Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
-			p.pods[1].Serve(named("good"))
-			p.pods[2].Serve(named("good"))
+			p, destination := pairThatFails(t)
 			destination.OutlierEjection = &mesh.OutlierEjection{
 				ConsecutiveFailures: 1, Interval: 10_000, BaseTime: 3_600_000, MaxTime: 3_600_000, MaxPercent: 50,
 			}

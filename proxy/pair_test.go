@@ -238,16 +238,23 @@ func TestLaterConnectionsResume(t *testing.T) {
 	}
 }
 
+// pairThatFails calls three pods of one revision, of which the first fails all requests.
+func pairThatFails(t *testing.T) (*pair, mesh.Destination) {
+	t.Helper()
+	p, destination := newPair(t, []string{"s1", "s1", "s1"}, func(string) http.Handler { return nil })
+	p.pods[0].Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	p.pods[1].Serve(named("good"))
+	p.pods[2].Serve(named("good"))
+	return p, destination
+}
+
 // TestFailingPodsAttractNothing: both protocols tell the balancer what became of requests.
 func TestFailingPodsAttractNothing(t *testing.T) {
 	for name, clientOf := range map[string]func(*proxytest.Pod) *http.Client{
 		"HTTP/1.1": (*proxytest.Pod).Client, "HTTP/2": (*proxytest.Pod).HTTP2Client,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, destination := newPair(t, []string{"s1", "s1", "s1"}, func(string) http.Handler { return nil })
-			p.pods[0].Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
-			p.pods[1].Serve(named("good"))
-			p.pods[2].Serve(named("good"))
+			p, destination := pairThatFails(t)
 			failed := func(requests int) (failed int) {
 				for range requests {
 					if status, _ := proxytest.Get(t, clientOf(p.caller), shop+"/"); status != http.StatusOK {

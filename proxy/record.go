@@ -64,7 +64,7 @@ func (p *Proxy) traceRecord(r *record, conn *servedConn, received time.Time, val
 func (p *Proxy) begunRecord(conn *servedConn, received time.Time) *record {
 	r := &record{log: p.accessLog, entry: accesslog.Entry{
 		Received:  received,
-		Direction: cmp.Or(conn.info.labels.direction, directionOutbound),
+		Direction: directionOf(conn),
 		ClientID:  conn.info.client,
 	}}
 	if client, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
@@ -72,6 +72,11 @@ func (p *Proxy) begunRecord(conn *servedConn, received time.Time) *record {
 		r.entry.Client = netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
 	}
 	return r
+}
+
+// directionOf says which way the requests of a connection go.
+func directionOf(conn *servedConn) string {
+	return cmp.Or(conn.info.labels.direction, directionOutbound)
 }
 
 // describe takes what the log tells of a request of HTTP/1.1: its head does not stay for as long.

@@ -186,10 +186,7 @@ func (s *taps) total() uint64 {
 
 // tapRecord has the record of a request told to those who ask for it.
 func (p *Proxy) tapRecord(r *record, conn *servedConn, received time.Time, list []*tap, request requestView) *record {
-	direction := directionOutbound
-	if conn.info.labels.direction != "" {
-		direction = conn.info.labels.direction
-	}
+	direction := directionOf(conn)
 	for _, one := range list {
 		if !one.means(direction, conn.info.client, request) {
 			continue

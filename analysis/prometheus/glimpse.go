@@ -9,16 +9,13 @@ import (
 	"github.com/sluice-mesh/sluice/analysis"
 )
 
-// looked is how many scrapes of a pod a glimpse looks at.
-const looked = 3
-
 // glimpse of a disaster in what the pods counted last. What their callers counted waits for complete rounds.
 func (a *assembler) glimpse() *analysis.Glimpse {
 	if len(a.seen.times) == 0 {
 		return nil
 	}
 	newest := a.seen.times[len(a.seen.times)-1]
-	oldest := newest.Add(-looked * a.seen.interval)
+	oldest := newest.Add(-analysis.GlimpseScrapes * a.seen.interval)
 	if !slices.ContainsFunc(a.grown, func(i increment) bool { return i.arm == canary && i.kind == failed && i.at.After(oldest) }) {
 		return nil
 	}

@@ -108,12 +108,11 @@ func (v *view) scraped(scraper int, now float64) {
 
 // remember a scrape of a pod.
 func (v *view) remember(pod int, from, to float64, counts analysis.Counts) {
-	const remembered = 3
 	if v.world.vantage.Callers > 0 {
 		return
 	}
 	recent := append(v.recent[pod], analysis.Scrape{Pod: strconv.Itoa(pod), Canary: v.world.pods[pod].canary, From: at(from), At: at(to), Counts: counts})
-	v.recent[pod] = recent[max(0, len(recent)-remembered):]
+	v.recent[pod] = recent[max(0, len(recent)-analysis.GlimpseScrapes):]
 }
 
 // complete: all that is scraped was seen since the last round. Before the run there is no canary.

@@ -45,10 +45,8 @@ func (b *bed) reactAll(ctx context.Context) ([]benchreport.Result, error) {
 		var took []time.Duration
 		for i, key := range left[:b.repeats] {
 			// A reaction ends shortly after a scrape; the next begins at another time between two of them.
-			select {
-			case <-time.After(b.scrape * time.Duration(i) / time.Duration(b.repeats)):
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+			if _, err := until(ctx, time.After(b.scrape*time.Duration(i)/time.Duration(b.repeats))); err != nil {
+				return nil, err
 			}
 			one, err := b.react(ctx, r, key)
 			if err != nil {
@@ -111,11 +109,17 @@ func (b *bed) releaseBad(ctx context.Context, key client.ObjectKey) (time.Time, 
 	if err := b.git(ctx, key, newImage); err != nil {
 		return time.Time{}, nil, err
 	}
+	at, err := until(ctx, arrived)
+	return at, b.mesh.retreat(key), err
+}
+
+// until waits until something is told.
+func until(ctx context.Context, told <-chan time.Time) (time.Time, error) {
 	select {
-	case at := <-arrived:
-		return at, b.mesh.retreat(key), nil
+	case at := <-told:
+		return at, nil
 	case <-ctx.Done():
-		return time.Time{}, nil, context.Cause(ctx)
+		return time.Time{}, context.Cause(ctx)
 	}
 }
 
@@ -131,12 +135,10 @@ func (b *bed) revertWarm(ctx context.Context, key client.ObjectKey) (time.Time, 
 	if err := b.sluice(ctx, "promote", key); err != nil {
 		return time.Time{}, nil, err
 	}
-	select {
-	case <-arrived:
-		return b.revert(ctx, key)
-	case <-ctx.Done():
-		return time.Time{}, nil, context.Cause(ctx)
+	if _, err := until(ctx, arrived); err != nil {
+		return time.Time{}, nil, err
 	}
+	return b.revert(ctx, key)
 }
 
 func (b *bed) revert(ctx context.Context, key client.ObjectKey) (time.Time, <-chan time.Time, error) {
